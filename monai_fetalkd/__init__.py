@@ -1,0 +1,20 @@
+"""Knowledge distillation for MONAI: a large teacher hands its knowledge to a small student.
+
+Importing the package itself loads neither torch nor monai; its modules do:
+
+- :mod:`monai_fetalkd.attention` -- a feature map to its attention map
+- :mod:`monai_fetalkd.losses` -- soft targets, attention transfer, their weighted sum
+- :mod:`monai_fetalkd.taps` -- the outputs of hidden layers by name
+- :mod:`monai_fetalkd.checkpoints` -- weights read safely
+- :mod:`monai_fetalkd.networks` -- teacher and student factories
+- :mod:`monai_fetalkd.engines` -- the trainers of the two stages
+- :mod:`monai_fetalkd.handlers`, :mod:`monai_fetalkd.metrics` -- what plugs into the engines
+- :mod:`monai_fetalkd.data` -- datalists, the dataset of frames, the phantom
+- :mod:`monai_fetalkd.summary` -- finished networks compared in one table
+"""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.losses import DiceCELoss
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss, FeatureLoss, SoftTargetLoss
+
+
+def randn(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+STUDENT, TEACHER = randn(2, 4, 6)  # four frames, six classes
+LABEL = torch.tensor([0, 5, 2, 2])
+STUDENT_FEATURES, TEACHER_FEATURES = randn(2, 2, 4, 3, 5, 5)  # two layers each
+
+
+def refuse(*_: object) -> torch.Tensor:
+    raise AssertionError("a part of weight 0 must not be computed")
+
+
+def test_agrees_with_other_code_bases_whatever_they_call_alpha(reference):
+    for case in reference.family("kd+ce"):
+        alpha, temperature = case.params["alpha"], case.params.get("T") or case.params["temperature"]
+        alpha_weighs_labels = "temperature" in case.params  # torchdistill; the other names it T
+        ce_weight = alpha if alpha_weighs_labels else 1 - alpha
+        loss = DistillationLoss(ce_weight, 1 - ce_weight, temperature)
+        case.assert_agrees(lambda students, teachers, label, loss=loss: loss(students[0], teachers[0], label)["loss"])
+
+
+def test_parts_are_reported_unweighted_and_summed_by_weight():
+    loss = DistillationLoss(
+        ce_weight=0.5,
+        kd_weight=2.0,
+        temperature=3.0,
+        feature_losses={"at": AttentionTransferLoss(), "hint": nn.MSELoss()},
+        feature_weights={"at": 10.0},
+    )
+    student = STUDENT.clone().requires_grad_()
+    parts = loss(student, TEACHER, LABEL, list(STUDENT_FEATURES), list(TEACHER_FEATURES))
+    expected = {
+        "ce": cross_entropy(STUDENT, LABEL),
+        "kd": SoftTargetLoss(3.0)(STUDENT, TEACHER),
+        "at": AttentionTransferLoss()(list(STUDENT_FEATURES), list(TEACHER_FEATURES)),
+        "hint": FeatureLoss(nn.MSELoss())(list(STUDENT_FEATURES), list(TEACHER_FEATURES)),
+    }
+    total = 0.5 * expected["ce"] + 2.0 * expected["kd"] + 10.0 * expected["at"] + expected["hint"]
+    torch.testing.assert_close(parts, {"loss": total, **expected}, check_stride=False)
+    assert [name for name, part in parts.items() if part.requires_grad] == ["loss"]
+
+
+def test_gradient_agrees_with_finite_differences():
+    loss = DistillationLoss(0.3, 0.7, feature_losses={"at": AttentionTransferLoss()}, feature_weights={"at": 5.0})
+    assert torch.autograd.gradcheck(
+        lambda logits, feature: loss(logits, TEACHER, LABEL, feature, TEACHER_FEATURES[0])["loss"],
+        (STUDENT.clone().requires_grad_(), STUDENT_FEATURES[0].clone().requires_grad_()),
+        fast_mode=True,
+    )
+
+
+def test_teacher_gets_no_gradient():
+    logits, feature = TEACHER.clone().requires_grad_(), TEACHER_FEATURES[0].clone().requires_grad_()
+    loss = DistillationLoss(feature_losses={"hint": nn.MSELoss()})
+    loss(STUDENT.clone().requires_grad_(), logits, LABEL, STUDENT_FEATURES[0], feature)["loss"].backward()
+    assert logits.grad is None
+    assert feature.grad is None
+
+
+def test_labels_alone():
+    parts = DistillationLoss(kd_weight=0)(STUDENT, None, LABEL)
+    assert parts.keys() == {"loss", "ce"}
+    torch.testing.assert_close(parts["loss"], cross_entropy(STUDENT, LABEL))
+
+
+def test_soft_targets_alone():
+    parts = DistillationLoss(ce_weight=0)(STUDENT, TEACHER)
+    assert parts.keys() == {"loss", "kd"}
+
+
+def test_first_stage_needs_neither_labels_nor_logits_of_the_teacher():
+    loss = DistillationLoss(ce_weight=0, kd_weight=0, feature_losses={"at": AttentionTransferLoss()})
+    parts = loss(STUDENT, None, None, STUDENT_FEATURES[0], TEACHER_FEATURES[0])
+    assert parts.keys() == {"loss", "at"}
+    assert parts["loss"] == parts["at"] > 0
+
+
+def test_part_of_weight_zero_is_not_computed():
+    loss = DistillationLoss(ce_weight=0, feature_losses={"at": refuse}, feature_weights={"at": 0}, label_loss=refuse)
+    assert loss(STUDENT, TEACHER).keys() == {"loss", "kd"}
+
+
+def test_weights_may_follow_a_schedule():
+    loss = DistillationLoss(kd_weight=1.0)
+    before = loss(STUDENT, TEACHER, LABEL)
+    loss.weights["kd"] = 0.25
+    after = loss(STUDENT, TEACHER, LABEL)
+    torch.testing.assert_close(after["loss"], before["ce"] + 0.25 * before["kd"])
+
+
+@pytest.mark.parametrize("label_shape", [(2, 4, 4), (2, 1, 4, 4)])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float32])
+def test_labels_of_voxels_come_with_or_without_a_channel(label_shape, dtype):
+    logits, label = randn(2, 3, 4, 4), torch.arange(32).reshape(2, 4, 4) % 3
+    parts = DistillationLoss(kd_weight=0)(logits, None, label.reshape(label_shape).to(dtype))
+    torch.testing.assert_close(parts["ce"], cross_entropy(logits, label))
+
+
+def test_labels_of_frames_come_with_or_without_a_channel():
+    loss = DistillationLoss(kd_weight=0)
+    assert loss(STUDENT, None, LABEL[:, None])["ce"] == loss(STUDENT, None, LABEL)["ce"]
+
+
+def test_any_loss_of_monai_serves_for_labels():
+    logits, label = randn(2, 3, 4, 4), torch.arange(32).reshape(2, 1, 4, 4) % 3
+    dice = DiceCELoss(to_onehot_y=True, softmax=True)
+    parts = DistillationLoss(kd_weight=0, label_loss=dice)(logits, None, label)
+    torch.testing.assert_close(parts["ce"], dice(logits, label))
+
+
+def test_learnable_adapter_is_registered():
+    class Hint(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.adapter = nn.Conv2d(3, 3, kernel_size=1, dtype=torch.float64)
+
+        def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+            return (self.adapter(student) - teacher).square().mean()
+
+    loss = DistillationLoss(feature_losses={"hint": Hint()})
+    loss(STUDENT, TEACHER, LABEL, STUDENT_FEATURES[0], TEACHER_FEATURES[0])["loss"].backward()
+    weight, bias = loss.parameters()
+    assert weight.grad.abs().sum() > 0
+    assert bias.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32_under_autocast(dtype):
+    def label_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return (logits @ logits.mT).trace()  # a product that autocast would lower
+
+    loss = DistillationLoss(feature_losses={"at": AttentionTransferLoss()}, label_loss=label_loss)
+    tensors = [tensor.to(dtype) for tensor in (STUDENT, TEACHER, STUDENT_FEATURES[0], TEACHER_FEATURES[0])]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = loss(tensors[0], tensors[1], LABEL, *tensors[2:])
+    double = [tensor.double() for tensor in tensors]
+    full = loss(double[0], double[1], LABEL, *double[2:])
+    assert all(part.dtype == torch.float32 for part in half.values())
+    torch.testing.assert_close(half, {name: part.float() for name, part in full.items()}, rtol=1e-5, atol=0)
+
+
+def test_metatensors_give_plain_losses_on_their_graph():
+    leaf = STUDENT.clone().requires_grad_()
+    loss = DistillationLoss(feature_losses={"at": AttentionTransferLoss()})
+    features = MetaTensor(STUDENT_FEATURES[0]), MetaTensor(TEACHER_FEATURES[0])
+    parts = loss(MetaTensor(leaf * 1), MetaTensor(TEACHER), MetaTensor(LABEL), *features)
+    parts["loss"].backward()
+    assert all(type(part) is torch.Tensor for part in parts.values())
+    assert leaf.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ({"label": None}, "the label is missing: pass label, or set ce_weight to 0"),
+        ({"target": None}, "the logits of the teacher are missing: pass target, or set kd_weight to 0"),
+        ({"input_features": ()}, "the features for 'at' are missing: pass input_features and target_features"),
+        ({"target_features": ()}, "the features for 'at' are missing: pass input_features and target_features"),
+    ],
+)
+def test_missing_tensors_are_named(missing, message):
+    loss = DistillationLoss(feature_losses={"at": AttentionTransferLoss()})
+    tensors = {
+        "target": TEACHER,
+        "label": LABEL,
+        "input_features": STUDENT_FEATURES[0],
+        "target_features": TEACHER_FEATURES[0],
+    }
+    with pytest.raises(ValueError, match=message):
+        loss(STUDENT, **(tensors | missing))
+
+
+@pytest.mark.parametrize("label", [torch.zeros(3), torch.zeros(4, 6), torch.zeros(4, 1, 1)])
+def test_labels_that_are_no_class_indices_are_refused(label):
+    shapes = r"got \(" + ", ".join(map(str, label.shape)) + r",?\) and \(4, 6\)"
+    with pytest.raises(ValueError, match=shapes):
+        DistillationLoss(kd_weight=0)(STUDENT, None, label)
+
+
+def test_labels_need_two_classes():
+    with pytest.raises(ValueError, match=r"two or more classes .* got \(4, 1\)"):
+        DistillationLoss(kd_weight=0)(torch.zeros(4, 1), None, torch.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"feature_losses": {"kd": nn.MSELoss()}}, r"must not use the names 'loss', 'ce' and 'kd', got \['kd'\]"),
+        ({"feature_weights": {"at": 1.0}}, r"must name feature losses of \[\], got \['at'\]"),
+        ({"ce_weight": -1.0}, "weights must be finite and not negative"),
+        ({"kd_weight": math.nan}, "weights must be finite and not negative"),
+        (
+            {"feature_losses": {"at": nn.MSELoss()}, "feature_weights": {"at": math.inf}},
+            "weights must be finite and not negative",
+        ),
+        ({"ce_weight": 0, "kd_weight": 0}, "at least one weight must be above zero"),
+        ({"temperature": 0}, "temperature must be positive and finite"),
+    ],
+)
+def test_impossible_arguments_are_refused_at_once(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss(**arguments)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_fetalkd.losses import SoftTargetLoss
+
+
+def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def expected_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> np.ndarray:
+    """T^2 * sum_c p (log p - log q), written out for logits of moderate size."""
+    p, q = (np.exp(logits.numpy() / temperature) for logits in (teacher, student))
+    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+    return temperature**2 * (p * np.log(p / q)).sum(axis=1)
+
+
+def test_agrees_with_other_code_bases(reference):
+    for case in reference.family("kd"):
+        temperature = next(case.params[name] for name in ("T", "temperature", "tau") if name in case.params)
+        loss = SoftTargetLoss(temperature)
+        case.assert_agrees(lambda students, teachers, _, loss=loss: loss(students[0], teachers[0]))
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (4, 6), (2, 3, 7), (2, 3, 4, 5), (2, 3, 2, 3, 4)])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_every_reduction_of_the_divergence(shape, temperature):
+    student, teacher = random_logits(*shape), random_logits(*shape, seed=1)
+    expected = expected_divergence(student, teacher, temperature)
+    for reduction, reduced in (("none", expected), ("mean", expected.mean()), ("sum", expected.sum())):
+        result = SoftTargetLoss(temperature, reduction)(student, teacher)
+        np.testing.assert_allclose(result, reduced, rtol=1e-10)
+
+
+def test_each_voxel_is_one_prediction():
+    student, teacher = random_logits(2, 3, 4, 5), random_logits(2, 3, 4, 5, seed=1)
+    flat_student, flat_teacher = (logits.movedim(1, -1).reshape(-1, 3) for logits in (student, teacher))
+    torch.testing.assert_close(SoftTargetLoss()(student, teacher), SoftTargetLoss()(flat_student, flat_teacher))
+
+
+def test_gradient_agrees_with_finite_differences():
+    student, teacher = random_logits(2, 3, 4).requires_grad_(), random_logits(2, 3, 4, seed=1)
+    assert torch.autograd.gradcheck(lambda x: SoftTargetLoss(2.0)(x, teacher), student)
+
+
+def test_equal_logits_cost_nothing():
+    student = random_logits(4, 6).requires_grad_()
+    loss = SoftTargetLoss()(student, student.detach().clone())
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad.abs().max() < 1e-12
+
+
+def test_teacher_gets_no_gradient():
+    student, teacher = random_logits(4, 6).requires_grad_(), random_logits(4, 6, seed=1).requires_grad_()
+    SoftTargetLoss()(student, teacher).backward()
+    assert student.grad is not None
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_computed_in_float32(dtype, scale, autocast):
+    student, teacher = (random_logits(4, 6, seed=seed, scale=scale).to(dtype) for seed in (0, 1))
+    student.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = SoftTargetLoss()(student, teacher)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), SoftTargetLoss()(student.double(), teacher.double()), rtol=1e-5, atol=0)
+    assert student.grad.isfinite().all()
+
+
+def test_metatensors_give_a_plain_loss_on_their_graph():
+    leaf, teacher = random_logits(4, 6).requires_grad_(), random_logits(4, 6, seed=1)
+    loss = SoftTargetLoss()(MetaTensor(leaf * 1), MetaTensor(teacher))
+    loss.backward()
+    assert type(loss) is torch.Tensor
+    torch.testing.assert_close(loss, SoftTargetLoss()(leaf, teacher))
+    assert leaf.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("other", [(4, 5), (1, 6), (4, 6, 1)])
+def test_unequal_shapes_are_refused(other):
+    with pytest.raises(ValueError, match=r"same shape, got \(4, 6\) and \(" + ", ".join(map(str, other))):
+        SoftTargetLoss()(torch.zeros(4, 6), torch.zeros(other))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 8, 8)])
+def test_a_single_logit_is_refused(shape):
+    with pytest.raises(ValueError, match="two or more classes"):
+        SoftTargetLoss()(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_impossible_temperature_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature must be positive and finite"):
+        SoftTargetLoss(temperature)
+
+
+def test_unknown_reduction_is_refused():
+    with pytest.raises(ValueError, match=r"reduction must be one of .* got 'batchmean'"):
+        SoftTargetLoss(reduction="batchmean")
