@@ -1,0 +1,7 @@
+"""Trainers of the two stages of distillation."""
+
+from __future__ import annotations
+
+from .trainer import AttentionTransferTrainer, DistillationTrainer, TeacherStudentTrainer
+
+__all__ = ["AttentionTransferTrainer", "DistillationTrainer", "TeacherStudentTrainer"]

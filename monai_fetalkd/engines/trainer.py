@@ -1,0 +1,206 @@
+"""Trainers of a student under the eyes of a teacher, on the extension points of MONAI's ``SupervisedTrainer``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss, FeatureLoss
+from monai_fetalkd.taps import FeatureTaps
+
+__all__ = ["AttentionTransferTrainer", "DistillationTrainer", "TeacherStudentTrainer"]
+
+
+class TeacherStudentTrainer(SupervisedTrainer, ABC):
+    """What both stages share: a frozen teacher beside the student, and taps on the hidden layers of both.
+
+    ``SupervisedTrainer`` calls ``inferer(inputs, network)`` and then ``loss_function(pred, label)``. This class steps
+    between: its inferer runs the teacher (eval mode, no gradient) and the student with the user's inferer, and its loss
+    hands logits and tapped features of both to the user's loss. All the rest stays MONAI's: AMP (the teacher runs under
+    it too), accumulation, compile, events, handlers.
+
+    ``network`` is the student alone and ``engine.state.output["pred"]`` its logits. Every part of the loss is in
+    ``engine.state.output`` under its own name, as a detached scalar. The teacher is in no state dict of the trainer.
+
+    Args:
+        device: where the networks are and the batches go.
+        max_epochs: number of epochs.
+        train_data_loader: loader of batches, as for ``SupervisedTrainer``.
+        network: the student.
+        optimizer: optimizer of the student's parameters.
+        loss_function: what the stage minimises.
+        teacher: the teacher; it is frozen here. It may be any network that takes the same input.
+        student_layers: names of the student's layers to tap, such as ``["layer2", "layer3"]``.
+        teacher_layers: the teacher's layers to compare them with, one for one; default: the same names.
+        inferer: how a network is called on a batch; default ``SimpleInferer``.
+        kwargs: the other arguments of :class:`monai.engines.SupervisedTrainer`.
+
+    Raises:
+        ValueError: when a layer does not exist, the numbers of layers differ, the optimizer holds the teacher's
+            parameters, or ``iteration_update`` is given, which would bypass the teacher.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_function: nn.Module,
+        teacher: nn.Module,
+        student_layers: Sequence[str] = (),
+        teacher_layers: Sequence[str] | None = None,
+        inferer: Inferer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        teacher_layers = student_layers if teacher_layers is None else teacher_layers
+        if len(student_layers) != len(teacher_layers):
+            raise ValueError(
+                f"The layers pair up one for one, but there are {len(student_layers)} of the student "
+                f"({list(student_layers)}) and {len(teacher_layers)} of the teacher ({list(teacher_layers)})."
+            )
+        frozen = {id(parameter) for parameter in teacher.parameters()}
+        if any(id(parameter) in frozen for group in optimizer.param_groups for parameter in group["params"]):
+            raise ValueError("The optimizer holds parameters of the teacher: give it those of the student alone.")
+        if kwargs.get("iteration_update") is not None:
+            raise ValueError("iteration_update would bypass the teacher: use an inferer, a loss or events instead.")
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=self._compute_loss,
+            inferer=inferer,
+            **kwargs,
+        )
+        self.criterion: Any = loss_function
+        self.teacher = teacher.requires_grad_(False)
+        self._single_inferer: Inferer = self.inferer  # type: ignore[has-type]
+        self.inferer = self._infer_both
+        # built on self.network, which is the compiled module where `compile` was asked for
+        self._student_taps = FeatureTaps(self.network, student_layers) if student_layers else None
+        self._teacher_taps = FeatureTaps(teacher, teacher_layers) if teacher_layers else None
+        self._teacher_logits: Tensor | None = None
+
+    def _infer_both(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        self.teacher.eval()  # at every step: whoever called .train() on it, its batch statistics must not move
+        with torch.no_grad(), _recording(self._teacher_taps):
+            self._teacher_logits = self._single_inferer(inputs, self.teacher, *args, **kwargs)
+        with _recording(self._student_taps):
+            return self._single_inferer(inputs, network, *args, **kwargs)
+
+    def _compute_loss(self, logits: Tensor, label: Tensor | None) -> Tensor:
+        # taken, not kept: nothing of a step stays alive after it
+        teacher_logits, self._teacher_logits = self._teacher_logits, None
+        parts = self._loss_parts(logits, teacher_logits, label, _taken(self._student_taps), _taken(self._teacher_taps))
+        loss = parts.pop("loss")
+        self.state.output.update(parts)
+        return loss
+
+    @abstractmethod
+    def _loss_parts(
+        self,
+        logits: Tensor,
+        teacher_logits: Tensor | None,
+        label: Tensor | None,
+        features: list[Tensor],
+        teacher_features: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """The loss to minimise under ``"loss"``, and its parts, detached, under their names."""
+
+
+def _recording(taps: FeatureTaps | None) -> AbstractContextManager:
+    return nullcontext() if taps is None else taps
+
+
+def _taken(taps: FeatureTaps | None) -> list[Tensor]:
+    return [] if taps is None else list(taps.pop().values())
+
+
+class AttentionTransferTrainer(TeacherStudentTrainer):
+    """Stage 1: the student learns to attend where the teacher attends; labels and logits play no part.
+
+    Args:
+        loss_function: a loss of features; default :class:`monai_fetalkd.losses.AttentionTransferLoss`. The value of
+            each layer, before its weight, is in ``engine.state.output`` as ``"at_<student layer>"``.
+        kwargs: the arguments of :class:`TeacherStudentTrainer`; ``student_layers`` may be any subset of layers.
+
+    Raises:
+        ValueError: when no layer is named.
+
+    Example:
+        >>> from monai_fetalkd.networks import student_resnet
+        >>> student, teacher = student_resnet(4, num_classes=3), student_resnet(8, num_classes=3)
+        >>> trainer = AttentionTransferTrainer(
+        ...     device="cpu", max_epochs=1, train_data_loader=[{"image": torch.rand(2, 1, 32, 32)}],
+        ...     network=student, teacher=teacher, student_layers=["layer1", "layer3"],
+        ...     optimizer=torch.optim.SGD(student.parameters(), lr=0.1), decollate=False)
+        >>> trainer.run()
+        >>> print(*sorted(trainer.state.output))
+        at_layer1 at_layer3 image label loss pred
+    """
+
+    def __init__(
+        self, *, student_layers: Sequence[str], loss_function: FeatureLoss | None = None, **kwargs: Any
+    ) -> None:
+        if not student_layers:
+            raise ValueError("Attention is transferred between hidden layers: name at least one in student_layers.")
+        loss = AttentionTransferLoss() if loss_function is None else loss_function
+        super().__init__(student_layers=student_layers, loss_function=loss, **kwargs)
+        self._names = [f"at_{layer}" for layer in student_layers]
+
+    def _loss_parts(
+        self,
+        logits: Tensor,
+        teacher_logits: Tensor | None,
+        label: Tensor | None,
+        features: list[Tensor],
+        teacher_features: list[Tensor],
+    ) -> dict[str, Tensor]:
+        values = self.criterion.per_layer(features, teacher_features)
+        parts = {name: value.detach() for name, value in zip(self._names, values, strict=True)}
+        return {"loss": self.criterion.total(values), **parts}
+
+
+class DistillationTrainer(TeacherStudentTrainer):
+    """Stage 2: the student learns from labels, softened outputs of the teacher and, where asked for, its features.
+
+    Args:
+        loss_function: default :class:`monai_fetalkd.losses.DistillationLoss` without features. Its parts (``"ce"``,
+            ``"kd"`` and one for each feature loss) are in ``engine.state.output``.
+        kwargs: the arguments of :class:`TeacherStudentTrainer`; ``student_layers`` are needed for feature losses only.
+
+    Example:
+        >>> from monai_fetalkd.networks import student_resnet
+        >>> student, teacher = student_resnet(4, num_classes=3), student_resnet(8, num_classes=3)
+        >>> batch = {"image": torch.rand(2, 1, 32, 32), "label": torch.tensor([0, 2])}
+        >>> trainer = DistillationTrainer(
+        ...     device="cpu", max_epochs=1, train_data_loader=[batch], network=student, teacher=teacher,
+        ...     optimizer=torch.optim.SGD(student.parameters(), lr=0.1), decollate=False)
+        >>> trainer.run()
+        >>> print(*sorted(trainer.state.output))
+        ce image kd label loss pred
+    """
+
+    def __init__(self, *, loss_function: DistillationLoss | None = None, **kwargs: Any) -> None:
+        super().__init__(loss_function=DistillationLoss() if loss_function is None else loss_function, **kwargs)
+
+    def _loss_parts(
+        self,
+        logits: Tensor,
+        teacher_logits: Tensor | None,
+        label: Tensor | None,
+        features: list[Tensor],
+        teacher_features: list[Tensor],
+    ) -> dict[str, Tensor]:
+        return self.criterion(logits, teacher_logits, label, features, teacher_features)

@@ -1,0 +1,19 @@
+"""What plugs into MONAI's engines and MONAI does not have already."""
+
+from __future__ import annotations
+
+from .checkpoint import StageCheckpoint, WeightsLoader
+from .loss import NonFiniteLossGuard, loss_parts
+from .progress import ProgressLogger
+from .seed import EpochSeeder
+from .stage import TrainingStage
+
+__all__ = [
+    "EpochSeeder",
+    "NonFiniteLossGuard",
+    "ProgressLogger",
+    "StageCheckpoint",
+    "TrainingStage",
+    "WeightsLoader",
+    "loss_parts",
+]

@@ -1,0 +1,68 @@
+"""The loss of a step: its parts by name, and an end to the run when it is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+__all__ = ["NonFiniteLossGuard", "loss_parts"]
+
+_NOT_PARTS = {CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED}
+
+
+def loss_parts(output: Mapping[str, Any] | list[Mapping[str, Any]]) -> dict[str, float]:
+    """The loss and its parts out of a trainer's ``engine.state.output``, as numbers.
+
+    Made for the ``output_transform`` of MONAI's ``StatsHandler`` and ``TensorBoardStatsHandler``: each part becomes a
+    curve of its own.
+
+    Args:
+        output: the output of a step; decollated, each frame holds the scalars of the step as plain numbers.
+
+    Returns:
+        ``{"loss": ..., "ce": ..., "kd": ...}``, or whatever the trainer's parts are.
+
+    Example:
+        >>> loss_parts({"image": torch.zeros(1), "loss": torch.tensor(0.5), "kd": torch.tensor(0.25)})
+        {'loss': 0.5, 'kd': 0.25}
+    """
+    step = output[0] if isinstance(output, list) else output
+    return {
+        name: value.item() if isinstance(value, Tensor) else value
+        for name, value in step.items()
+        if name not in _NOT_PARTS and (isinstance(value, float) or (isinstance(value, Tensor) and value.ndim == 0))
+    }
+
+
+class NonFiniteLossGuard:
+    """Ends a run whose loss is NaN or infinite, before the step that would spoil the weights.
+
+    Args:
+        stage: name of the stage for the message.
+
+    Raises:
+        FloatingPointError: by the run, in the iteration in which it happens.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def attach(self, engine: Engine) -> None:
+        """Watch this trainer."""
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Check the loss of the current iteration."""
+        if torch.isfinite(engine.state.output[CommonKeys.LOSS]).all():
+            return
+        values = ", ".join(f"{name} {value:g}" for name, value in loss_parts(engine.state.output).items())
+        raise FloatingPointError(
+            f"{self.stage}: the loss is not finite in epoch {engine.state.epoch}, iteration {engine.state.iteration} "
+            f"({values}): lower the learning rate or look at the frames of this batch."
+        )
