@@ -51,7 +51,7 @@ class Summary:
         networks: network and its checkpoint, by name, in the order of the table.
         image_shape: channels and size of a frame, such as ``(1, 224, 224)``.
         output_dir: folder for ``summary.json``.
-        settings: what else belongs beside the figures (seed, versions); written to the file as it is.
+        settings: what belongs beside the figures (seed, data, versions); plain values, printed and written as they are.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Summary:
             content = {"settings": self.settings, "networks": [asdict(row) for row in rows]}
             temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
         print(f"\n{_table(rows)}\n")
+        print(", ".join(f"{name} {value}" for name, value in self.settings.items()))
         print(f"checkpoints  {Path(rows[0].checkpoint).parent}")
         print(f"logs         {self.output_dir} (log.txt, summary.json, and TensorBoard's curves)")
         return rows

@@ -1,0 +1,158 @@
+"""What the configs of the bundle call around the engines: checks before a run, and errors told plainly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.networks.utils import eval_mode
+from torch import nn
+
+__all__ = ["check_networks", "config_item", "prepare_run"]
+
+logger = logging.getLogger(__name__)
+
+_LOG_FILE = "monai_fetalkd log file"  # name of the handler
+
+# MONAI wraps the error of a component or an expression in these, once for each level of the config
+_WRAPPERS = ("Failed to instantiate component", "Failed to evaluate", "applying transform")
+
+
+def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> Any:
+    """One item of another config file, parsed and instantiated.
+
+    So a training config uses the very preprocessing and network of ``inference.json``, without writing them twice.
+
+    Args:
+        path: the config file.
+        item: id of the item, such as ``"preprocessing"`` or ``"network_def"``.
+        overrides: items of that config to replace, as on the command line of ``monai.bundle``.
+
+    Returns:
+        The object that the item describes.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        KeyError: when the config has no such item.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "net.json").write_text('{"width": 2, "layer": {"_target_": "torch.nn.Linear",'
+        ...     ' "in_features": "@width", "out_features": 1}}')
+        >>> config_item(folder / "net.json", "layer", width=3)
+        Linear(in_features=3, out_features=1, bias=True)
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no config '{path}': give the folder of the bundle as --bundle_root.")
+    parser = ConfigParser()
+    parser.read_config(str(path))
+    parser.update(overrides)
+    return parser.get_parsed_content(item)
+
+
+def prepare_run(
+    device: str | torch.device,
+    output_dir: str | os.PathLike[str],
+    quiet: bool = False,
+    threads: int | None = None,
+) -> None:
+    """Check what a run needs before it costs anything, and set up how it speaks.
+
+    Log lines of level INFO go to the terminal as the logging config says, and to ``<output_dir>/log.txt`` always. An
+    error that the user can mend is told in one sentence, with its traceback in the log file alone; any other keeps
+    Python's traceback.
+
+    Args:
+        device: where the run computes.
+        output_dir: folder that the run writes to; made where it does not exist.
+        quiet: keep the terminal to warnings, errors and the final table.
+        threads: threads of PyTorch on the CPU; None leaves them as they are. Small networks gain nothing from a second
+            one, and beside another busy process two threads wait for each other and become ten times slower.
+
+    Raises:
+        ValueError: when a GPU is asked for that is not there.
+        OSError: when the folder cannot be written.
+    """
+    sys.excepthook = _told_plainly
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _check_device(torch.device(device))
+    folder = Path(output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"The output folder '{folder}' cannot be written: {error.strerror}.") from error
+    _log_to(folder / "log.txt", quiet)
+
+
+def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int], class_names: Sequence[str]) -> None:
+    """Check that every network takes a frame and gives a logit for each class, before any of them is trained.
+
+    Args:
+        networks: network by the name that a message calls it.
+        image_shape: channels and size of a frame.
+        class_names: the class table.
+
+    Raises:
+        ValueError: when a network gives another number of logits.
+
+    Example:
+        >>> check_networks({"student": nn.Linear(4, 2)}, [4], ["brain", "femur"])
+    """
+    for name, network in networks.items():
+        with eval_mode(network):
+            logits = network(torch.zeros(1, *image_shape, device=next(network.parameters()).device))
+        if logits.shape != (1, len(class_names)):
+            raise ValueError(
+                f"The {name} gives logits of shape {tuple(logits.shape)} for a frame, "
+                f"but there are {len(class_names)} classes: {', '.join(class_names)}."
+            )
+
+
+def _log_to(path: Path, quiet: bool) -> None:
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if handler.name == _LOG_FILE:  # of an earlier run in this process
+            root.removeHandler(handler)
+            handler.close()
+        elif quiet:
+            handler.setLevel(logging.WARNING)
+    package = logging.getLogger("monai_fetalkd")
+    if package.level == logging.NOTSET:
+        package.setLevel(logging.INFO)
+    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file.set_name(_LOG_FILE)
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(to_file)
+
+
+def _check_device(device: torch.device) -> None:
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"The device '{device}' was asked for, but there are {torch.cuda.device_count()} CUDA devices here: "
+            "pass --device cpu."
+        )
+
+
+def _told_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An excepthook: the sentence alone where the user can mend the error, the traceback where it is ours."""
+    while error.__cause__ is not None and str(error).startswith(_WRAPPERS):
+        error = error.__cause__
+    if not isinstance(error, (ValueError, OSError, FloatingPointError)):
+        sys.__excepthook__(kind, error, trace)
+        return
+    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (error,), (kind, error, trace))
+    for handler in logging.getLogger().handlers:
+        if handler.name == _LOG_FILE:
+            handler.handle(record)
+    print(f"error: {error}", file=sys.stderr)

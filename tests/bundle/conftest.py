@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+from monai_fetalkd.data import PLANE_NAMES
+
+_TINY = {
+    "image_size": [32, 32],
+    "batch_size": 8,
+    "device": "cpu",
+    "network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 2, "layers": [1, 1, 1, 1]},
+    "teacher#network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 4, "layers": [1, 1, 1, 1]},
+    "teacher#epochs": 1,
+    "attention#epochs": 1,
+    "train#epochs": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict:
+    """What makes the networks of ``train.json`` and their training as small as can be."""
+    return copy.deepcopy(_TINY)
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(project_dir) -> Path:
+    return project_dir / "bundle"
+
+
+@pytest.fixture(scope="session")
+def frames_dir(tmp_path_factory) -> Path:
+    """A datalist of noise, brighter from class to class, in the shape of real frames."""
+    folder = tmp_path_factory.mktemp("frames")
+    generator = np.random.default_rng(0)
+    rows = ["image,label,split"]
+    for split, count in (("train", 3), ("val", 2), ("test", 2)):
+        for label, name in enumerate(PLANE_NAMES):
+            for index in range(count):
+                pixels = np.clip(generator.normal(30 + 35 * label, 20, (40, 48)), 0, 255).astype(np.uint8)
+                file = f"{split}_{label}_{index}.png"
+                Image.fromarray(pixels).save(folder / file)
+                rows.append(f"{file},{name},{split}")
+    (folder / "planes.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture
+def workflow(bundle_dir, frames_dir, tmp_path, monkeypatch):
+    """Build a workflow of the bundle as ``python -m monai.bundle run`` does, with tiny networks and frames."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def build(*configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
+        given = {
+            "bundle_root": str(bundle_dir),
+            "output_dir": str(tmp_path / "out"),
+            "dataset_dir": str(frames_dir / "planes.csv"),
+            **(copy.deepcopy(_TINY) if "train.json" in configs else {}),
+            **overrides,
+        }
+        return ConfigWorkflow(
+            config_file=[str(bundle_dir / "configs" / config) for config in configs],
+            logging_file=False,
+            workflow_type=kind,
+            **given,
+        )
+
+    yield build
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def run(workflow):
+    """Initialize, run and finalize, as ``python -m monai.bundle run`` does."""
+
+    def go(*configs: str, run_id: str = "run", **overrides) -> ConfigWorkflow:
+        flow = workflow(*(configs or ("train.json",)), **overrides)
+        flow.run_id = run_id
+        flow.initialize()
+        flow.run()
+        flow.finalize()
+        return flow
+
+    return go
