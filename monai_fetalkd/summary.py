@@ -51,6 +51,7 @@ class Summary:
         networks: network and its checkpoint, by name, in the order of the table.
         image_shape: channels and size of a frame, such as ``(1, 224, 224)``.
         output_dir: folder for ``summary.json``.
+        log_dir: folder of the logs, to tell the reader.
         settings: what belongs beside the figures (seed, data, versions); plain values, printed and written as they are.
     """
 
@@ -60,12 +61,14 @@ class Summary:
         networks: Mapping[str, tuple[nn.Module, str]],
         image_shape: Sequence[int],
         output_dir: str | PathLike[str],
+        log_dir: str | PathLike[str],
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self.evaluator = evaluator
         self.networks = dict(networks)
         self.image_shape = tuple(image_shape)
         self.output_dir = Path(output_dir)
+        self.log_dir = Path(log_dir)
         self.settings = dict(settings or {})
 
     def __call__(self) -> list[NetworkSummary]:
@@ -99,7 +102,8 @@ class Summary:
         print(f"\n{_table(rows)}\n")
         print(", ".join(f"{name} {value}" for name, value in self.settings.items()))
         print(f"checkpoints  {Path(rows[0].checkpoint).parent}")
-        print(f"logs         {self.output_dir} (log.txt, summary.json, and TensorBoard's curves)")
+        print(f"this table   {self.output_dir / 'summary.json'}")
+        print(f"logs         {self.log_dir} (log.txt, and TensorBoard's curves)")
         return rows
 
     def _metrics(self, network: nn.Module) -> dict[str, float]:

@@ -60,19 +60,19 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
 
 def prepare_run(
     device: str | torch.device,
-    output_dir: str | os.PathLike[str],
+    log_dir: str | os.PathLike[str],
     quiet: bool = False,
     threads: int | None = None,
 ) -> None:
     """Check what a run needs before it costs anything, and set up how it speaks.
 
-    Log lines of level INFO go to the terminal as the logging config says, and to ``<output_dir>/log.txt`` always. An
+    Log lines of level INFO go to the terminal as the logging config says, and to ``<log_dir>/log.txt`` always. An
     error that the user can mend is told in one sentence, with its traceback in the log file alone; any other keeps
     Python's traceback.
 
     Args:
         device: where the run computes.
-        output_dir: folder that the run writes to; made where it does not exist.
+        log_dir: folder for the logs; made where it does not exist.
         quiet: keep the terminal to warnings, errors and the final table.
         threads: threads of PyTorch on the CPU; None leaves them as they are. Small networks gain nothing from a second
             one, and beside another busy process two threads wait for each other and become ten times slower.
@@ -85,13 +85,13 @@ def prepare_run(
     if threads is not None:
         torch.set_num_threads(threads)
     _check_device(torch.device(device))
-    folder = Path(output_dir)
+    folder = Path(log_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"The output folder '{folder}' cannot be written: {error.strerror}.") from error
+        raise OSError(f"The folder '{folder}' for logs and results cannot be written: {error.strerror}.") from error
     _log_to(folder / "log.txt", quiet)
 
 

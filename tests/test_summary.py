@@ -79,7 +79,7 @@ def test_the_table_and_the_file_tell_the_same(tmp_path, capsys):
         torch.save(network.state_dict(), tmp_path / f"{name}.pt")
         networks[name] = (student_resnet(width, num_classes=2), str(tmp_path / f"{name}.pt"))
     batches = [{"image": torch.rand(4, 1, 32, 32), "label": torch.tensor([0, 1, 0, 1])}]
-    rows = Summary(evaluator(batches, nn.Identity()), networks, (1, 32, 32), tmp_path)()
+    rows = Summary(evaluator(batches, nn.Identity()), networks, (1, 32, 32), tmp_path, tmp_path)()
     content = json.loads((tmp_path / "summary.json").read_text())
     printed = capsys.readouterr().out
     assert [row.name for row in rows] == ["teacher", "student"]
@@ -95,5 +95,11 @@ def test_the_table_and_the_file_tell_the_same(tmp_path, capsys):
 def test_a_missing_checkpoint_writes_no_summary(tmp_path):
     network = student_resnet(2, num_classes=2)
     with pytest.raises(FileNotFoundError, match=r"teacher\.pt' does not exist"):
-        Summary(evaluator([], network), {"teacher": (network, str(tmp_path / "teacher.pt"))}, (1, 32, 32), tmp_path)()
+        Summary(
+            evaluator([], network),
+            {"teacher": (network, str(tmp_path / "teacher.pt"))},
+            (1, 32, 32),
+            tmp_path,
+            tmp_path,
+        )()
     assert not (tmp_path / "summary.json").exists()

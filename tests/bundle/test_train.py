@@ -39,7 +39,7 @@ def test_one_run_trains_every_stage_and_prints_one_table(run, tmp_path, capsys):
     assert str(models) in printed
     summary = json.loads((tmp_path / "out" / "eval" / "summary.json").read_text())
     assert [set(row["metrics"]) for row in summary["networks"]] == [{"accuracy", "balanced_accuracy", "macro_f1"}] * 3
-    assert "stage 2, distillation" in (tmp_path / "out" / "log.txt").read_text()
+    assert "stage 2, distillation" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 
 def test_stages_run_alone_leave_the_same_as_one_run(run, tmp_path):
@@ -191,7 +191,7 @@ def _file_as_folder(folder):
         (_break({"layers": ["layer7"]}), "no layer 'layer7' in ResNet; near names"),
         (_break({"teacher#lr": float("inf")}), "teacher: the loss is not finite in epoch 1"),
         (_break({"device": "cuda:7"}), "The device 'cuda:7' was asked for, but there are"),
-        (_file_as_folder, "The output folder '.*file' cannot be written"),
+        (_file_as_folder, "The folder '.*file.eval' for logs and results cannot be written"),
         (_break({"bundle_root": "/nowhere"}), "/nowhere/configs/metadata.json"),
     ],
 )
@@ -217,7 +217,7 @@ def test_quiet_keeps_the_table_and_drops_the_rest(command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "| teacher " in done.stdout
     assert "epoch" not in done.stdout
-    assert "epoch" in (tmp_path / "out" / "log.txt").read_text()
+    assert "epoch" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 
 def test_a_mistake_on_the_command_line_exits_with_an_error(command, tmp_path):
@@ -225,7 +225,7 @@ def test_a_mistake_on_the_command_line_exits_with_an_error(command, tmp_path):
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1].startswith("error: The dataset")
     assert "Traceback" not in done.stderr
-    assert "Traceback" in (tmp_path / "out" / "log.txt").read_text()
+    assert "Traceback" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arg
             stderr=subprocess.DEVNULL,
             env=ENVIRONMENT,
         )
-        log = tmp_path / "killed" / "log.txt"
+        log = tmp_path / "killed" / "eval" / "log.txt"
         deadline = time.monotonic() + 120
         while not (log.is_file() and stage in log.read_text()):
             assert time.monotonic() < deadline, stage
