@@ -1,6 +1,6 @@
 """Does distillation help? Arms by seeds, each a run of the bundle, in one table.
 
-    python benchmarks/arms.py --output_dir /tmp/arms --seeds 0 1 2
+    python benchmarks/arms.py --output_dir runs/arms --seeds 0 1 2
 
 For every seed the teacher, the student from scratch and the two-stage student come from ``train.json``; the student of
 soft targets alone is the same config without stage 1 and without attention, for as many epochs as both stages together.
