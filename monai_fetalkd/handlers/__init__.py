@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .checkpoint import StageCheckpoint, WeightsLoader
+from .checkpoint import StageCheckpoint, WeightsLoader, forget_stages
 from .loss import NonFiniteLossGuard, loss_parts
 from .progress import ProgressLogger
 from .seed import EpochSeeder
@@ -15,5 +15,6 @@ __all__ = [
     "StageCheckpoint",
     "TrainingStage",
     "WeightsLoader",
+    "forget_stages",
     "loss_parts",
 ]

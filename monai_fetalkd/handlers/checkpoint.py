@@ -15,9 +15,23 @@ from torch import nn
 from monai_fetalkd.checkpoints import load_weights, read_checkpoint
 from monai_fetalkd.files import written_whole
 
-__all__ = ["StageCheckpoint", "WeightsLoader"]
+__all__ = ["StageCheckpoint", "WeightsLoader", "forget_stages"]
 
 logger = logging.getLogger(__name__)
+
+_RESUME_SUFFIX = "_resume.pt"
+
+
+def forget_stages(folder: str | PathLike[str]) -> None:
+    """Remove what an earlier run left to resume from, so that a new run is never resumed with stages of the old one.
+
+    The weights of its networks stay until the stages of the new run replace them.
+
+    Args:
+        folder: folder of the checkpoints; it may not exist yet.
+    """
+    for path in Path(folder).glob(f"*{_RESUME_SUFFIX}"):
+        path.unlink()
 
 
 class WeightsLoader:
@@ -82,7 +96,7 @@ class StageCheckpoint:
     ) -> None:
         self.network = network
         self.path = Path(path)
-        self.state_path = self.path.with_name(f"{self.path.stem}_resume.pt")
+        self.state_path = self.path.with_name(f"{self.path.stem}{_RESUME_SUFFIX}")
         self.evaluator = evaluator
         self.start_from = start_from
         self.resume = resume
@@ -95,8 +109,10 @@ class StageCheckpoint:
     def _start(self, engine: Trainer) -> None:
         if self.resume and self.state_path.is_file():
             self._restore(engine)
-        elif self.start_from is not None:
-            load_weights(self.network, self.start_from)
+        else:
+            if self.start_from is not None:
+                load_weights(self.network, self.start_from)
+            self.state_path.unlink(missing_ok=True)  # of an earlier run, which nobody must resume from now on
         # registered here, not in attach(), to come after all handlers that validate or step the schedule
         if not engine.has_event_handler(self._save, Events.EPOCH_COMPLETED):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
@@ -130,7 +146,7 @@ class StageCheckpoint:
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
                 f"'{self.state_path}' belongs to a run with other networks or settings: give those, another "
-                f"output_dir, or start anew without resume ({error})."
+                "output_dir, or start anew without resume."
             ) from error
         engine.state.epoch, engine.state.iteration = epoch, state["trainer"]["iteration"]
         if self.evaluator is not None:

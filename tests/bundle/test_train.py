@@ -72,6 +72,25 @@ def test_baseline_and_distilled_student_start_alike_and_train_as_long(workflow):
     assert flow.parser.get_parsed_content("baseline#trainer").state.max_epochs == 5
 
 
+def test_a_new_run_is_never_resumed_with_the_stages_of_an_older_one(run, tmp_path):
+    run(seed=0)
+    older = weights(tmp_path / "out" / "models" / "model.pt")
+    with pytest.raises(RuntimeError):  # the new run ends after its teacher
+        run(seed=1, **{"baseline#lr": float("inf")})
+    run(seed=1, resume=True)
+    run(seed=1, output_dir=str(tmp_path / "whole"))
+    resumed, whole = (weights(tmp_path / name / "models" / "model.pt") for name in ("out", "whole"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert any(not torch.equal(value, resumed[name]) for name, value in older.items())
+
+
+def test_a_mistake_found_before_training_leaves_what_can_be_resumed(run, tmp_path):
+    run()
+    with pytest.raises(RuntimeError):
+        run(dataset_dir="/nowhere")
+    assert len(list((tmp_path / "out" / "models").glob("*_resume.pt"))) == len(STAGES)
+
+
 def test_another_seed_gives_another_student(workflow):
     firsts = []
     for seed in (0, 0, 1):
