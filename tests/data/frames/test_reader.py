@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import builtins
+import sys
+
+import pytest
+
+from monai_fetalkd.data.frames import FrameError, find_frames, read_frame
+
+from .make import anatomy, dataset
+
+
+def test_the_frames_of_a_folder_are_found_in_order(write, tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".cache").mkdir()
+    write(anatomy(), "z.png")
+    write(dataset(anatomy()[None].repeat(2, 0)), "cine.dcm")
+    write(dataset(anatomy()), "b/IM_0001")
+    write(b"half a picture", "b/damaged.JPG")
+    write(b"image,label\n", "planes.csv")
+    write(b"words", "b/README")
+    write(b"", "b/nothing")
+    write(dataset(anatomy()), "DICOMDIR")
+    write(anatomy(), ".hidden.png")
+    write(anatomy(), ".cache/a.png")
+    assert find_frames(tmp_path) == [
+        {"image": str(tmp_path / "b" / "IM_0001")},
+        {"image": str(tmp_path / "b" / "damaged.JPG")},
+        {"image": str(tmp_path / "cine.dcm"), "frame": 0},
+        {"image": str(tmp_path / "cine.dcm"), "frame": 1},
+        {"image": str(tmp_path / "z.png")},
+    ]
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no folder '.*none'"):
+        find_frames(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("library", "content", "name"),
+    [("pydicom", dataset(anatomy()), "a.dcm"), ("nibabel", b"\0" * 344 + b"n+1\0" + b"\0" * 9, "a.nii")],
+)
+def test_pictures_are_read_without_the_optional_libraries_and_the_others_tell_what_to_install(
+    write, monkeypatch, library, content, name
+):
+    path = write(content, name)
+    picture = write(anatomy(), "a.png")
+    for module in [m for m in sys.modules if m.endswith(("frames.dicom", "frames.nifti"))]:
+        monkeypatch.delitem(sys.modules, module)
+    found = builtins.__import__
+
+    def without(module, *args, **kwargs):
+        if module.split(".")[0] == library:
+            raise ImportError(module)
+        return found(module, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(FrameError, match=r'run `pip install "monai-fetalkd\[frames\]"`'):
+        read_frame(path)
+    assert read_frame(picture).pixels.shape == (40, 56)
