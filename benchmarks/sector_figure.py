@@ -16,9 +16,7 @@ import numpy as np
 from monai.transforms import Compose
 from PIL import Image
 
-from monai_fetalkd.transforms.crop import CropSectord
-from monai_fetalkd.transforms.load import LoadFramed
-from monai_fetalkd.transforms.sector import find_sector
+from monai_fetalkd.transforms import CropSectord, LoadFramed, find_sector
 
 FRAMES_OF_A_CLASS = 4
 ATTRIBUTION = (

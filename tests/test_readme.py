@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+
+import pytest
 
 
-def blocks(project_dir, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", (project_dir / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def blocks(project_dir, language, page="README.md"):
+    return re.findall(rf"^```{language}\n(.*?)^```", (project_dir / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
 def test_the_examples_of_the_readme_run(project_dir):
@@ -22,3 +26,21 @@ def test_the_first_two_commands_install_and_run(project_dir):
         install, then = command.strip().splitlines()
         assert install == f'python -m pip install -c constraints.txt -e ".[{extra}]"'
         assert then.startswith(what)
+
+
+def test_the_example_of_the_page_on_data_runs(project_dir, capsys):
+    for example in blocks(project_dir, "python", "docs/data.md"):
+        exec(example, {})
+    assert capsys.readouterr().out == "0 0.0 (240, 320)\n"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "bundle/docs/README.md"])
+def test_options_and_pictures_that_the_pages_name_are_there(project_dir, page):
+    text = (project_dir / page).read_text()
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (project_dir / page).parent.joinpath(picture).is_file()
+    for command in re.findall(r"`?python -m monai_fetalkd (\w+)(.*)", text):
+        told = subprocess.run(
+            [sys.executable, "-m", "monai_fetalkd", command[0], "--help"], capture_output=True, text=True, check=True
+        )
+        assert all(option in told.stdout for option in re.findall(r"(--\w+)", command[1].split("`")[0]))

@@ -1,9 +1,20 @@
-"""Datalists, the dataset of frames, and the phantom."""
+"""Frames, datalists and their check, datasets, and the phantom."""
 
 from __future__ import annotations
 
+from .bad_frames import BadFrames
 from .datalist import load_datalist
-from .dataset import FrameDataset
+from .dataset import FrameDataset, FrameStream, PersistentFrameDataset, frame_dataset
 from .phantom import PLANE_NAMES, make_phantom, phantom_frame
 
-__all__ = ["PLANE_NAMES", "FrameDataset", "load_datalist", "make_phantom", "phantom_frame"]
+__all__ = [
+    "PLANE_NAMES",
+    "BadFrames",
+    "FrameDataset",
+    "FrameStream",
+    "PersistentFrameDataset",
+    "frame_dataset",
+    "load_datalist",
+    "make_phantom",
+    "phantom_frame",
+]

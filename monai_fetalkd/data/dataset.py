@@ -1,34 +1,214 @@
-"""The dataset of ultrasound frames."""
+"""Datasets of ultrasound frames, on MONAI's caches in memory and on disk."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from monai.data import CacheDataset
+import monai
+import numpy as np
+from monai.data import CacheDataset, IterableDataset, PersistentDataset
+from monai.data.utils import pickle_hashing
+from tqdm import tqdm
 
-__all__ = ["FrameDataset"]
+from .bad_frames import BadFrames
+from .frames import FrameError
+
+__all__ = ["FrameDataset", "FrameStream", "PersistentFrameDataset", "frame_dataset"]
+
+# what a frame is read from; labels and groups of the datalist never go into a cache
+_FILE_KEYS = ("image", "frame")
 
 
 class FrameDataset(CacheDataset):
-    """MONAI's ``CacheDataset`` that names the file when a frame cannot be read.
+    """MONAI's ``CacheDataset`` of all frames, in memory, that says which frame cannot be read.
 
-    The transforms up to the first random one run once, when the dataset is made: a damaged file ends the run at its
-    start, not in the middle of an epoch.
+    The transforms up to the first random one run once, when the dataset is made: a damaged file ends the run, or is
+    left out, at its start and not in the middle of an epoch.
 
     Args:
-        args: the arguments of :class:`monai.data.CacheDataset`.
-        kwargs: the arguments of :class:`monai.data.CacheDataset`.
+        data: rows with ``image`` (path) and whatever else the transforms need.
+        transform: the transforms, a ``Compose``.
+        bad_frames: what happens to frames that cannot be read; by default the first one is an error.
+        progress: whether to show a progress bar.
 
     Raises:
-        ValueError: when a frame cannot be read or transformed.
+        ValueError: when a frame cannot be read or transformed, or too many cannot.
     """
+
+    _cache: list
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable,
+        bad_frames: BadFrames | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.bad_frames = bad_frames or BadFrames()
+        super().__init__(data, transform, progress=progress)
+
+    def set_data(self, data: Sequence[Mapping[str, Any]]) -> None:
+        """Cache these rows instead, and keep those that can be read."""
+        super().set_data(data)
+        kept = [index for index, item in enumerate(self._cache) if item is not None]
+        self.data = [data[index] for index in kept]
+        self._cache = [self._cache[index] for index in kept]
+        self.cache_num = len(kept)
+        self.bad_frames.close(len(data))
 
     def _load_cache_item(self, idx: int) -> Any:
         try:
             return super()._load_cache_item(idx)
         except Exception as error:
-            # what the readers of MONAI said, pages of it, stays in the chain
-            raise ValueError(
-                f"The frame '{self.data[idx]['image']}' cannot be read: it is damaged, truncated or no image; "
-                "replace it or take it out of the datalist."
-            ) from error
+            self.bad_frames.add(self.data[idx], _named(self.data[idx], error))
+            return None
+
+
+class PersistentFrameDataset(PersistentDataset):
+    """MONAI's ``PersistentDataset`` that says which frame cannot be read and never serves a stale one.
+
+    The transforms up to the first random one run once for each frame, whichever run comes first, and their results stay
+    in ``cache_dir`` for later runs: for sets that do not fit into memory, or whose reading is slow. They see only
+    ``image`` and ``frame`` of a row; labels and groups are those of today's datalist. The name of a cached frame is a
+    hash of its path, size and time of change, of these transforms with all their settings, of the versions of MONAI and
+    numpy, and of the source code of this package: whatever changes, the frame is computed anew.
+
+    Args:
+        data: rows with ``image`` (path) and whatever else the transforms need.
+        transform: the transforms, a ``Compose``.
+        cache_dir: folder of the cache; made where it does not exist, and safe to delete.
+        bad_frames: what happens to frames that cannot be read; by default the first one is an error.
+        progress: whether to show a progress bar while frames are read for the first time.
+
+    Raises:
+        ValueError: when a frame cannot be read or transformed, too many cannot, or a transform cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable,
+        cache_dir: str | os.PathLike[str],
+        bad_frames: BadFrames | None = None,
+        progress: bool = True,
+    ) -> None:
+        super().__init__(data, transform, cache_dir, hash_func=_hash_of_file, hash_transform=_hash_of_transforms)
+        bad_frames = bad_frames or BadFrames()
+        kept = []
+        for row in tqdm(data, desc="Loading dataset", disable=not progress):
+            try:
+                self._cachecheck(row)
+            except Exception as error:
+                bad_frames.add(row, _named(row, error))
+            else:
+                kept.append(row)
+        self.data = kept
+        bad_frames.close(len(data))
+
+    def _cachecheck(self, item_transformed: Mapping[str, Any]) -> dict[Hashable, Any]:
+        file = {key: item_transformed[key] for key in _FILE_KEYS if key in item_transformed}
+        try:
+            cached = super()._cachecheck(file)
+        except (RuntimeError, EOFError):
+            # torch cannot load what a killed process has half written; MONAI mends that for another format only
+            torn = self.cache_dir / f"{_hash_of_file(file).decode()}{self.transform_hash}.pt"
+            if not torn.is_file():
+                raise
+            torn.unlink()
+            cached = super()._cachecheck(file)
+        own = {key: value for key, value in item_transformed.items() if key not in file}
+        return {**own, **cached}
+
+
+def frame_dataset(
+    data: Sequence[Mapping[str, Any]],
+    transform: Callable,
+    cache_dir: str | os.PathLike[str] | None = None,
+    bad_frames: BadFrames | None = None,
+    progress: bool = True,
+) -> FrameDataset | PersistentFrameDataset:
+    """The dataset of these frames, cached on disk where a folder is given, else in memory.
+
+    Args:
+        data: rows with ``image`` (path) and whatever else the transforms need.
+        transform: the transforms, a ``Compose``.
+        cache_dir: folder for :class:`PersistentFrameDataset`; None is :class:`FrameDataset`.
+        bad_frames: what happens to frames that cannot be read; by default the first one is an error.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The dataset.
+    """
+    if cache_dir is None:
+        return FrameDataset(data, transform, bad_frames, progress)
+    return PersistentFrameDataset(data, transform, cache_dir, bad_frames, progress)
+
+
+class FrameStream(IterableDataset):
+    """MONAI's ``IterableDataset`` for inference: one frame after the other, none of them kept.
+
+    It runs in one process: give its loader no workers, or one.
+
+    Args:
+        data: rows with ``image`` (path) and whatever else the transforms need.
+        transform: the transforms.
+        bad_frames: what happens to frames that cannot be read; by default the first one is an error.
+
+    Raises:
+        ValueError: while iterating, when a frame cannot be read or transformed, or too many cannot.
+    """
+
+    def __init__(
+        self, data: Sequence[Mapping[str, Any]], transform: Callable, bad_frames: BadFrames | None = None
+    ) -> None:
+        super().__init__(data, transform)
+        self.bad_frames = bad_frames or BadFrames()
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in self.data:
+            try:
+                item = self.transform(row)
+            except Exception as error:
+                self.bad_frames.add(row, _named(row, error))
+            else:
+                yield item
+        self.bad_frames.close(len(self.data))
+
+
+def _named(row: Mapping[str, Any], error: BaseException) -> ValueError:
+    """The error of a frame, told in one sentence; what MONAI said, pages of it, stays in the chain."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, FrameError):
+            return cause
+        cause = cause.__cause__
+    named = ValueError(
+        f"The frame '{row['image']}' cannot be read: it is damaged, truncated or of a kind that these transforms do "
+        "not take; replace it or take it out of the datalist."
+    )
+    named.__cause__ = error
+    return named
+
+
+def _hash_of_file(row: Mapping[str, Any]) -> bytes:
+    status = os.stat(row["image"])
+    return pickle_hashing({**row, "size": status.st_size, "changed": status.st_mtime_ns})
+
+
+def _hash_of_transforms(transforms: Sequence[Callable]) -> bytes:
+    digest = hashlib.sha256(f"{monai.__version__} {np.__version__}".encode())
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    try:
+        digest.update(pickle.dumps(list(transforms)))
+    except Exception as error:
+        raise ValueError(
+            "A transform before the first random one cannot be pickled, so the cache on disk could serve stale frames: "
+            f"use named functions in it, no lambda ({error})."
+        ) from error
+    return digest.hexdigest().encode()

@@ -13,7 +13,7 @@ from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 
 from monai_fetalkd.data import PLANE_NAMES
 
-CONFIGS = ["train.json", "evaluate.json", "inference.json", "phantom.json", "metadata.json"]
+CONFIGS = ["train.json", "evaluate.json", "inference.json", "phantom.json", "ultrasound.json", "metadata.json"]
 
 
 @pytest.fixture

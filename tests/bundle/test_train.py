@@ -139,8 +139,16 @@ def test_a_frame_reaches_the_network_upright_and_grey_whatever_its_file(workflow
     flow.initialize()
     image = flow.parser.get_parsed_content("validate#preprocessing")({"image": str(tmp_path / "frame.png")})["image"]
     assert image.shape == (1, 32, 32)
-    quarters = [image[0, :14, :14], image[0, :14, 18:], image[0, 18:, :14], image[0, 18:, 18:]]
-    assert [quarter.mean().item() * 255 for quarter in quarters] == pytest.approx([200, 100, 0, 0], abs=1)
+    height, width = (round(32 * side / max(size)) for side in size)  # as high to wide as it was, black around
+    top, left = (32 - height) // 2, (32 - width) // 2
+    picture = image[0, top : top + height, left : left + width]
+    assert picture.count_nonzero() == image.count_nonzero()
+    ends = (
+        [slice(2, height // 2 - 2), slice(height // 2 + 2, -2)],
+        [slice(2, width // 2 - 2), slice(width // 2 + 2, -2)],
+    )
+    quarters = [picture[rows, columns].mean().item() * 255 for rows in ends[0] for columns in ends[1]]
+    assert quarters == pytest.approx([200, 100, 0, 0], abs=1)
 
 
 def test_training_prepares_frames_as_inference_does_before_it_varies_them(workflow, frames_dir):
@@ -152,7 +160,7 @@ def test_training_prepares_frames_as_inference_does_before_it_varies_them(workfl
         get[item] = flow.parser.get_parsed_content(item)
     path = str(frames_dir / "test_3_0.png")
     own = list(get["train#preprocessing"].transforms)
-    fixed = len(get["preprocessing"].transforms)
+    fixed = len(get["preprocessing"].flatten().transforms)
     frame = get["preprocessing"]({"image": path})["image"]
     first = {"image": path}
     for transform in own[:fixed]:

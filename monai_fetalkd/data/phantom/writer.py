@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from monai_fetalkd import __version__
 from monai_fetalkd.data.phantom.frames import PLANE_NAMES, Patient, phantom_frame
 
 __all__ = ["make_phantom"]
@@ -71,6 +72,7 @@ def make_phantom(
         "description": _DESCRIPTION,
         "labels": {str(label): name for label, name in enumerate(PLANE_NAMES)},
         "phantom": arguments,
+        "provenance": {"made_by": f"monai_fetalkd {__version__}"},  # so its groups are taken for pseudonyms
     }
     for number, (split, count) in enumerate(splits.items()):
         datalist[split] = [_write_frame(part, split, [seed, number], index, size) for index in range(count)]

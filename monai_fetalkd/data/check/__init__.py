@@ -1,0 +1,25 @@
+"""The check of a datalist: class balance, groups on two sides, exact and near duplicates across splits."""
+
+from __future__ import annotations
+
+from .balance import Balance, count_balance
+from .duplicates import MIN_CORRELATION, Pair, find_pairs
+from .fingerprints import Fingerprint, fingerprint, read_fingerprints
+from .report import Duplicate, Place, Report, check_datalist
+from .text import report_text
+
+__all__ = [
+    "MIN_CORRELATION",
+    "Balance",
+    "Duplicate",
+    "Fingerprint",
+    "Pair",
+    "Place",
+    "Report",
+    "check_datalist",
+    "count_balance",
+    "find_pairs",
+    "fingerprint",
+    "read_fingerprints",
+    "report_text",
+]
