@@ -153,3 +153,21 @@ def test_any_source_goes_straight_into_the_configs(run, pictures, tmp_path, cach
     summary = json.loads((tmp_path / "out" / "eval" / "summary.json").read_text())
     assert len(summary["networks"]) == 3
     assert (len(list((tmp_path / "cache").glob("*.pt"))) == 36) == cached
+
+
+def test_the_options_of_a_source_are_items_of_the_config(workflow, pictures, tmp_path):
+    rows = ["file,plane,mrn"]
+    for path in sorted(pictures.rglob("*.png")):
+        plane, patient = path.parts[-3:-1]
+        rows.append(f"{path},{plane},{NUMBER}-{patient}")
+    table = tmp_path / "frames.csv"
+    table.write_text("\n".join(rows))
+    columns = {"image": "file", "label": "plane", "group": "mrn"}
+    options = {"datalist#columns": columns, "datalist#folds": 3, "datalist#fold": 1, "datalist#test": 0.3}
+    flow = workflow("train.json", "ultrasound.json", dataset_dir=str(table), **options)
+    flow.initialize()
+    datalist = flow.parser.get_parsed_content("datalist")
+    sizes = [len(datalist.section(name)) for name in ("training", "validation", "testing")]
+    assert sum(sizes) == 36
+    assert sizes[0] == pytest.approx(2 * sizes[1], abs=2)
+    assert not [row for name in datalist.sections for row in datalist.sections[name] if NUMBER in row["group"]]
