@@ -59,7 +59,10 @@ def attention_map(feature: Tensor, kind: AttentionKind = "spatial", power: float
         )
     feature = full_precision(feature)
     energy = feature.square() if power == 2 else feature.abs().pow(power)
-    return energy.mean(dim=1) if kind == "spatial" else energy.flatten(start_dim=2).mean(dim=2)
+    if kind == "channel":
+        return energy.flatten(start_dim=2).mean(dim=2)
+    # the gradient of mean() is laid out channels first, which is slow beside activations that have them last
+    return energy.sum(dim=1) / energy.shape[1]
 
 
 def check_attention_arguments(kind: str, power: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -32,10 +33,17 @@ class FeatureTaps:
     Gradient checkpointing needs ``use_reentrant=False``: the reentrant variant runs its layers without gradients, and
     features taken inside would carry none.
 
+    With ``stop=True`` the forward pass ends as soon as every named layer has run, and in the block the module returns
+    the features in place of its output. What comes after is not computed: later layers keep their batch statistics, and
+    a layer that runs several times is read at its first call unless its name says which. As the features are then the
+    output, ``DistributedDataParallel(..., find_unused_parameters=True)`` sees which layers took no part and exchanges
+    the gradients of the others. A compiled module is a graph that cannot be left: it runs to its end, as ever.
+
     Args:
         module: the network. Its wrappers (``DistributedDataParallel``, ``DataParallel`` on one device,
             ``torch.compile``) are looked through: names are those of the network inside.
         layers: names of the layers to capture, in the order in which :meth:`pop` returns them.
+        stop: whether to end the forward pass after the last of them, for those who need no later output.
 
     Raises:
         ValueError: when ``layers`` is a string, is empty, repeats a name or names no layer of ``module``, and when
@@ -52,10 +60,11 @@ class FeatureTaps:
         {'0': (5, 3), '1': (5, 3)}
     """
 
-    def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(self, module: nn.Module, layers: Sequence[str], stop: bool = False) -> None:
         if isinstance(layers, str) or not layers:
             raise ValueError(f"layers must be a list of one or more layer names, such as ['layer4'], got {layers!r}")
         self._module = _unwrap(module)
+        self._stop = stop
         self._active = False
         self._recorders: dict[nn.Module, _Recorder] = {}
         self._taps: dict[str, tuple[_Recorder, int | None]] = {}
@@ -64,21 +73,26 @@ class FeatureTaps:
                 raise ValueError(f"layer {name!r} is named twice in {list(layers)}")
             layer, call = _find(self._module, name)
             self._taps[name] = (self._recorders.setdefault(layer, _Recorder(layer)), call)
+        self._stand_ins: list[_StandIn] = [*self._recorders.values()]
+        if stop:
+            for recorder in self._recorders.values():
+                recorder.on_call = self._stop_when_complete
+            self._stand_ins.append(_Gate(self._module, self))
 
     def __enter__(self) -> FeatureTaps:
         if self._active:
             raise RuntimeError("these taps are already capturing: leave their `with` block before entering it again")
         self._active = True
         self._drop()
-        for recorder in self._recorders.values():
-            recorder.attach()
+        for stand_in in self._stand_ins:
+            stand_in.attach()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for recorder in self._recorders.values():
-            recorder.detach()
+        for stand_in in self._stand_ins:
+            stand_in.detach()
         self._active = False
         if exc_type is not None:
             self._drop()
@@ -103,31 +117,45 @@ class FeatureTaps:
                     f"nothing captured at {', '.join(map(repr, idle))}: call the module inside `with taps:` before "
                     "each pop(), and tap only layers that its forward pass calls"
                 )
-            return {name: recorder.read(name, call) for name, (recorder, call) in self._taps.items()}
+            return self._read()
         finally:
             self._drop()
+
+    def _read(self) -> dict[str, torch.Tensor]:
+        return {name: recorder.read(name, call) for name, (recorder, call) in self._taps.items()}
+
+    def _stop_when_complete(self) -> None:
+        if all(len(recorder.calls) > (call or 0) for recorder, call in self._taps.values()):
+            raise _Stop(self)
 
     def _drop(self) -> None:
         for recorder in self._recorders.values():
             recorder.calls.clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FeatureTaps, (self._module, list(self._taps))
+        return FeatureTaps, (self._module, list(self._taps), self._stop)
 
 
-class _Recorder:
-    """Stand in for the ``forward`` of one layer, and remember what each call returned.
+class _Stop(BaseException):
+    """Ends a forward pass. It is no ``Exception``, which a network that handles errors of its own might catch."""
+
+    def __init__(self, taps: FeatureTaps) -> None:
+        super().__init__()
+        self.taps = taps
+
+
+class _StandIn(ABC):
+    """Stand in for the ``forward`` of one layer.
 
     A forward hook would be the usual way, but graphs of ``torch.compile`` do not notice a hook that comes or goes: one
     traced without the hook captures nothing, silently. They do check whether a layer has a ``forward`` of its own.
     """
 
-    forward: Callable[..., Any]  # what the layer runs while the recorder stands in
+    forward: Callable[..., Any]  # what the layer runs while this stands in
     shadowed: Callable[..., Any] | None  # what to put back: a forward set on the layer itself, by other taps perhaps
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
-        self.calls: list[tuple[Any, int | None]] = []  # outputs, each with its version when it was returned
 
     @cached_property
     def bound_forward(self) -> Callable[..., Any]:
@@ -145,6 +173,40 @@ class _Recorder:
         else:
             self.layer.forward = self.shadowed
 
+    @abstractmethod
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer does in the block."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy of the layer made inside the block gets the layer's plain forward, bound to the copy.
+        return getattr, (self.layer, "forward")
+
+
+class _Gate(_StandIn):
+    """Let the module return the features where its taps have stopped it."""
+
+    def __init__(self, layer: nn.Module, taps: FeatureTaps) -> None:
+        super().__init__(layer)
+        self.taps = taps
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.forward(*args, **kwargs)
+        except _Stop as stop:
+            if stop.taps is not self.taps:
+                raise
+            return self.taps._read()
+
+
+class _Recorder(_StandIn):
+    """Remember what each call of a layer returned."""
+
+    on_call: Callable[[], None] | None = None
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__(layer)
+        self.calls: list[tuple[Any, int | None]] = []  # outputs, each with its version when it was returned
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         output = self.forward(*args, **kwargs)
         kept, version = output, None
@@ -154,6 +216,8 @@ class _Recorder:
             else:
                 version = output._version
         self.calls.append((kept, version))
+        if not torch.compiler.is_compiling() and self.on_call is not None:
+            self.on_call()
         return output
 
     def read(self, name: str, call: int | None) -> torch.Tensor:
@@ -175,10 +239,6 @@ class _Recorder:
                 "tap a later layer, such as the block that contains it"
             )
         return output
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A copy of the layer made inside the block gets the layer's plain forward, bound to the copy.
-        return getattr, (self.layer, "forward")
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
