@@ -28,8 +28,8 @@ LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 CE_WEIGHT, KD_WEIGHT, AT_WEIGHT, TEMPERATURE = 0.1, 0.9, 1.0, 4.0
 
 
-def by_hand(student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
-    """A step as one would write it without any library but PyTorch."""
+def by_hand(student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
+    """A step as one would write it without any library but PyTorch; it returns its loss."""
     optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
 
     def forward(network: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -43,7 +43,7 @@ def by_hand(student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor]) ->
     def attention(feature: Tensor) -> Tensor:
         return functional.normalize(feature.square().mean(1).flatten(1))
 
-    def step() -> None:
+    def step() -> Tensor:
         student.train()
         optimizer.zero_grad(set_to_none=False)
         with torch.no_grad():
@@ -59,6 +59,7 @@ def by_hand(student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor]) ->
             loss = loss + AT_WEIGHT * (attention(own) - attention(other)).square().sum(1).mean()
         loss.backward()
         optimizer.step()
+        return loss.detach()
 
     return step
 

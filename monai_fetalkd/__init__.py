@@ -9,7 +9,10 @@ Importing the package itself loads neither torch nor monai; its modules do:
 - :mod:`monai_fetalkd.networks` -- teacher and student factories
 - :mod:`monai_fetalkd.engines` -- the trainers of the two stages
 - :mod:`monai_fetalkd.handlers`, :mod:`monai_fetalkd.metrics` -- what plugs into the engines
-- :mod:`monai_fetalkd.data` -- datalists, the dataset of frames, the phantom
+- :mod:`monai_fetalkd.targets` -- what a teacher says of each frame, computed once
+- :mod:`monai_fetalkd.inferers` -- how a network is called: precision and memory layout
+- :mod:`monai_fetalkd.data` -- frames, datalists and their check, datasets, the phantom
+- :mod:`monai_fetalkd.transforms` -- reading, cropping and augmenting ultrasound frames
 - :mod:`monai_fetalkd.summary` -- finished networks compared in one table
 """
 

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from monai.networks.utils import eval_mode
 from torch import nn
 
-__all__ = ["check_networks", "config_item", "prepare_run"]
+__all__ = ["check_networks", "config_item", "fitting_threads", "prepare_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,25 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
     return parser.get_parsed_content(item)
 
 
+def fitting_threads(num_workers: int) -> int:
+    """Threads of PyTorch that fit this machine: one for each core that the process may use and no loader worker takes.
+
+    More threads than free cores wait for each other, and a step can take ten times as long.
+
+    Args:
+        num_workers: worker processes of the loader of training frames.
+
+    Returns:
+        The number, at least 1, and no more than PyTorch has now (see ``OMP_NUM_THREADS``).
+
+    Example:
+        >>> fitting_threads(num_workers=1000)
+        1
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), cores - num_workers))
+
+
 def prepare_run(
     device: str | torch.device,
     log_dir: str | os.PathLike[str],
@@ -74,8 +93,7 @@ def prepare_run(
         device: where the run computes.
         log_dir: folder for the logs; made where it does not exist.
         quiet: keep the terminal to warnings, errors and the final table.
-        threads: threads of PyTorch on the CPU; None leaves them as they are. Small networks gain nothing from a second
-            one, and beside another busy process two threads wait for each other and become ten times slower.
+        threads: threads of PyTorch on the CPU, see :func:`fitting_threads`; None leaves them as they are.
 
     Raises:
         ValueError: when a GPU is asked for that is not there.

@@ -34,7 +34,7 @@ def test_the_example_of_the_page_on_data_runs(project_dir, capsys):
     assert capsys.readouterr().out == "0 0.0 (240, 320)\n"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "bundle/docs/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/speed.md", "bundle/docs/README.md"])
 def test_options_and_pictures_that_the_pages_name_are_there(project_dir, page):
     text = (project_dir / page).read_text()
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import monai
-import numpy as np
 from monai.data import CacheDataset, IterableDataset, PersistentDataset
 from monai.data.utils import pickle_hashing
 from tqdm import tqdm
+
+from monai_fetalkd.keys import hash_of_transforms
 
 from .bad_frames import BadFrames
 from .frames import FrameError
@@ -201,14 +198,4 @@ def _hash_of_file(row: Mapping[str, Any]) -> bytes:
 
 
 def _hash_of_transforms(transforms: Sequence[Callable]) -> bytes:
-    digest = hashlib.sha256(f"{monai.__version__} {np.__version__}".encode())
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.read_bytes())
-    try:
-        digest.update(pickle.dumps(list(transforms)))
-    except Exception as error:
-        raise ValueError(
-            "A transform before the first random one cannot be pickled, so the cache on disk could serve stale frames: "
-            f"use named functions in it, no lambda ({error})."
-        ) from error
-    return digest.hexdigest().encode()
+    return hash_of_transforms(transforms).encode()

@@ -18,6 +18,9 @@ class EpochSeeder:
     Epoch ``e`` then draws the same batches whether the run reached it in one go or was killed and resumed before it,
     without any state of random generators in checkpoints.
 
+    A dataset that has a ``set_epoch``, such as :class:`monai_fetalkd.targets.FixedViews`, is told the epoch too,
+    counted from 0 as everywhere in torch.
+
     Args:
         dataset: the dataset whose random transforms are seeded when they run in this process; workers of a loader get
             their seeds from torch's generator.
@@ -38,3 +41,5 @@ class EpochSeeder:
         seed = (self.seed * 1_000_003 + engine.state.epoch) % MAX_SEED
         torch.manual_seed(seed)
         set_rnd(self.dataset, seed)
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(engine.state.epoch - 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.attention import AttentionKind, attention_map, check_attention_arguments
 from monai_fetalkd.losses.feature import FeatureLoss
 
@@ -83,14 +84,41 @@ class AttentionTransferLoss(FeatureLoss):
             raise ValueError(f"mode must be one of {get_args(Mode)}, got {mode!r}")
         check_attention_arguments(kind, power)
         super().__init__(partial(_attention_distance, mode=mode, kind=kind, power=power), layer_weights)
+        self.kind = kind
+        self.power = power
+        self.condensation = f"{kind} attention map of power {float(power)}"
+
+    def condense(self, teacher: Tensor, student: Tensor) -> Tensor:
+        r"""Reduce a feature of the teacher to the feature of one channel, or of one position, with its attention map.
+
+        That is :math:`A^{1/p}`, where :math:`A` is the attention map that the loss compares.
+
+        Args:
+            teacher: feature of the teacher, ``[N, C, *spatial]``.
+            student: the student's feature, of which only the size counts.
+
+        Returns:
+            ``[N, 1, *size]`` for spatial maps, where size is the elementwise minimum of both sizes, and
+            ``[N, C, 1, ...]`` for channel maps. It carries no gradient.
+
+        Raises:
+            ValueError: when the features do not match, as in :meth:`forward`.
+
+        Example:
+            >>> AttentionTransferLoss().condense(torch.tensor([[[3.0, 0.0], [4.0, 0.0]]]) / 5, torch.zeros(1, 1, 2))
+            tensor([[[0.7071, 0.0000]]])
+        """
+        _check_dimensions(student, teacher)
+        with torch.autocast(teacher.device.type, enabled=False):
+            feature = full_precision(teacher.detach())
+            if self.kind == "spatial":
+                feature = _pool(feature, student)
+            root = attention_map(feature, self.kind, self.power).pow(1 / self.power)
+        return root.unsqueeze(1) if self.kind == "spatial" else root[(...,) + (None,) * (teacher.ndim - 2)]
 
 
 def _attention_distance(student: Tensor, teacher: Tensor, mode: Mode, kind: AttentionKind, power: float) -> Tensor:
-    if student.ndim != teacher.ndim:
-        raise ValueError(
-            "student and teacher features must have the same number of spatial dimensions, "
-            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
-        )
+    _check_dimensions(student, teacher)
     if kind == "spatial":
         student, teacher = _pool_alike(student, teacher)
     map_student, map_teacher = attention_map(student, kind, power), attention_map(teacher, kind, power)
@@ -104,15 +132,27 @@ def _attention_distance(student: Tensor, teacher: Tensor, mode: Mode, kind: Atte
     return squared.mean() if mode == "mean_squared" else squared.sum(dim=1).mean()
 
 
+def _check_dimensions(student: Tensor, teacher: Tensor) -> None:
+    if student.ndim != teacher.ndim:
+        raise ValueError(
+            "student and teacher features must have the same number of spatial dimensions, "
+            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+
+
 def _pool_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Average both ``[N, C, *spatial]`` over space to the elementwise minimum of their spatial sizes."""
-    if student.shape[2:] == teacher.shape[2:]:
-        return student, teacher
-    size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
+    return _pool(student, teacher), _pool(teacher, student)
+
+
+def _pool(feature: Tensor, other: Tensor) -> Tensor:
+    """Average a feature over space to the elementwise minimum of its own and the other's spatial size."""
+    if feature.shape[2:] == other.shape[2:]:
+        return feature
+    size = tuple(map(min, feature.shape[2:], other.shape[2:]))
     if len(size) not in _ADAPTIVE_AVG_POOL:
         raise ValueError(
             "student and teacher features of unequal size must have one to three spatial dimensions, "
-            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+            f"got {tuple(feature.shape)} and {tuple(other.shape)}"
         )
-    pool = _ADAPTIVE_AVG_POOL[len(size)]
-    return pool(student, size), pool(teacher, size)
+    return _ADAPTIVE_AVG_POOL[len(size)](feature, size)

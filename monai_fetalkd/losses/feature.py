@@ -33,6 +33,9 @@ class FeatureLoss(_Loss):
         loss: called as ``loss(student, teacher)`` for every pair of layers; returns a scalar.
         layer_weights: one non-negative weight for each pair of layers; None weighs each by 1.
 
+    Attributes:
+        condensation: what :meth:`condense` keeps of the teacher's features, in words; None where it keeps them whole.
+
     Raises:
         ValueError: when a weight is negative or not finite.
 
@@ -48,6 +51,8 @@ class FeatureLoss(_Loss):
     References:
         Romero A. et al. FitNets: Hints for Thin Deep Nets. ICLR 2015, arXiv:1412.6550.
     """
+
+    condensation: str | None = None
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], layer_weights: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -110,6 +115,20 @@ class FeatureLoss(_Loss):
                 f"got {len(students)} and {len(teachers)}"
             )
         return [self._pair(student, teacher) for student, teacher in zip(students, teachers, strict=True)]
+
+    def condense(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Reduce a feature of the teacher to what the loss needs of it, for those who keep it for later.
+
+        The loss takes the result in place of the feature and has the same value, up to rounding.
+
+        Args:
+            teacher: feature of the teacher, ``[N, C, *spatial]``.
+            student: the student's feature, of which only the size counts.
+
+        Returns:
+            The feature as it is; a loss with a ``condensation`` returns less, not negative and at least float32.
+        """
+        return teacher
 
     def _pair(self, student: Tensor, teacher: Tensor) -> Tensor:
         shapes = f"got {tuple(student.shape)} and {tuple(teacher.shape)}"

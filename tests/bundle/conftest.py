@@ -16,6 +16,8 @@ _TINY = {
     "image_size": [32, 32],
     "batch_size": 8,
     "device": "cpu",
+    "num_workers": 0,
+    "threads": 1,
     "network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 2, "layers": [1, 1, 1, 1]},
     "teacher#network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 4, "layers": [1, 1, 1, 1]},
     "teacher#epochs": 1,

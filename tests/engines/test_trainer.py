@@ -78,6 +78,25 @@ def test_trainers_are_supervised_trainers_of_the_student_alone(kind):
     assert trainer.state.output[0]["pred"].shape == (CLASSES,)
 
 
+@pytest.mark.parametrize("decollate", [True, False])
+def test_stage_one_ends_early_with_the_same_weights_where_nobody_wants_logits(decollate):
+    weights, ran = [], []
+    for logits in (True, False):
+        torch.manual_seed(0)
+        student, teacher = plain_network(4), plain_network(8)
+        for network in (student, teacher):
+            network[-1].register_forward_hook(lambda *_, logits=logits: ran.append(logits))
+        trainer = make_trainer(
+            AttentionTransferTrainer, student, teacher, student_layers=["1"], logits=logits, decollate=decollate
+        )
+        trainer.run()
+        weights.append(student.state_dict())
+    assert set(ran) == {True}
+    output = trainer.state.output[0] if decollate else trainer.state.output
+    assert output["pred"] is None
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
 @pytest.mark.parametrize("layers", [["layer1"], ["layer4", "layer2"]])
 def test_stage_one_learns_the_attention_of_any_subset_of_layers(layers):
     torch.manual_seed(0)

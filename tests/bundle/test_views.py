@@ -1,0 +1,43 @@
+"""Fixed views with stored targets of the teacher, and precision, as settings of the bundle."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_views_make_one_store_for_both_stages_that_the_next_run_reads(run, tmp_path):
+    settings = {"views": 2, "targets_dir": str(tmp_path / "targets"), "attention#epochs": 2, "train#epochs": 2}
+    run(output_dir=str(tmp_path / "first"), **settings)
+    (store,) = (tmp_path / "targets").iterdir()
+    assert json.loads((store / "manifest.json").read_text())["views"] == 2
+    written = (store / "rows.npy").read_bytes()
+    rows = np.load(store / "rows.npy", mmap_mode="r")
+    assert len(rows) == 2 * 18  # of each frame of training two views
+    teacher = {"teacher#ckpt": str(tmp_path / "first" / "models" / "teacher.pt"), **settings}
+    for run_id in ("run_attention", "run_distillation"):
+        run(run_id=run_id, output_dir=str(tmp_path / "second"), **teacher)
+    assert [path.name for path in (tmp_path / "targets").iterdir()] == [store.name]
+    assert len((store / "rows.npy").read_bytes()) == len(written)
+    first, second = (weights(tmp_path / folder / "models" / "model.pt") for folder in ("first", "second"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_no_views_ask_the_teacher_at_every_step(run, tmp_path):
+    run(views=0, targets_dir=str(tmp_path / "targets"))
+    assert not (tmp_path / "targets").exists()
+
+
+@pytest.mark.parametrize(("precision", "channels_last"), [("bfloat16", False), ("bfloat16", True), ("float32", True)])
+def test_precision_and_layout_are_settings(run, tmp_path, precision, channels_last):
+    run(precision=precision, channels_last=channels_last, views=1)
+    student = weights(tmp_path / "out" / "models" / "model.pt")
+    assert all(value.isfinite().all() for value in student.values())
+    assert {value.dtype for value in student.values() if value.is_floating_point()} == {torch.float32}
