@@ -317,14 +317,6 @@ def test_data_parallel_is_looked_through():
         FeatureTaps(wrapped, ["layer3"])
 
 
-@pytest.fixture
-def process_group(tmp_path):
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.usefixtures("process_group")
 def test_distributed_data_parallel_is_looked_through():
     network, twin, x = small_resnet(), small_resnet(), frames()

@@ -244,14 +244,6 @@ def test_a_compiled_module_runs_to_its_end(compiled, early):
         torch.testing.assert_close(taps.pop(), features)
 
 
-@pytest.fixture
-def process_group(tmp_path):
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.usefixtures("process_group")
 def test_a_distributed_module_exchanges_the_gradients_of_the_layers_that_ran():
     network, twin, x = small_resnet(), small_resnet(), frames()
