@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from monai.networks.utils import eval_mode
 from torch import nn
 
-__all__ = ["check_networks", "config_item", "fitting_threads", "prepare_run"]
+__all__ = ["check_networks", "config_item", "fitting_threads", "native_precision", "prepare_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,32 @@ def fitting_threads(num_workers: int) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(torch.get_num_threads(), cores - num_workers))
+
+
+def native_precision(device: str | torch.device) -> str:
+    """Precision in which a device trains fastest without a gradient scaler.
+
+    Elsewhere bfloat16 is emulated, and slower than float32. A PyTorch that cannot tell what the CPU computes in
+    (before ``torch.cpu.get_capabilities``) gets float32 there.
+
+    Args:
+        device: where the networks are.
+
+    Returns:
+        ``"bfloat16"`` where the hardware computes in it (GPUs since Ampere, CPUs with AVX512-BF16 or AMX), otherwise
+        ``"float32"``; see :class:`~monai_fetalkd.inferers.PrecisionInferer`.
+
+    Example:
+        >>> native_precision("cpu") in ("bfloat16", "float32")
+        True
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bfloat16" if native else "float32"
 
 
 def prepare_run(

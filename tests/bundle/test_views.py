@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from monai_fetalkd.workflow import native_precision
+
 
 def weights(path):
     return torch.load(path, weights_only=True)
@@ -30,6 +32,12 @@ def test_views_make_one_store_for_both_stages_that_the_next_run_reads(run, tmp_p
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_bfloat16_is_for_hardware_that_computes_in_it(monkeypatch):
+    for capabilities, precision in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert native_precision("cpu") == precision
+
+
 def test_no_views_ask_the_teacher_at_every_step(run, tmp_path):
     run(views=0, targets_dir=str(tmp_path / "targets"))
     assert not (tmp_path / "targets").exists()
@@ -41,3 +49,13 @@ def test_precision_and_layout_are_settings(run, tmp_path, precision, channels_la
     student = weights(tmp_path / "out" / "models" / "model.pt")
     assert all(value.isfinite().all() for value in student.values())
     assert {value.dtype for value in student.values() if value.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.slow  # a minute of compiling
+def test_a_compiled_stage_ends_with_the_same_weights(run, tmp_path):
+    settings = {"precision": "float32", "channels_last": False, "num_workers": 0}
+    plain, compiled = tmp_path / "plain" / "models", tmp_path / "compiled" / "models"
+    run(output_dir=str(plain.parent), **settings)
+    stages = {"teacher#ckpt": str(plain / "teacher.pt"), "train#start_from": str(plain / "attention.pt")}
+    run(output_dir=str(compiled.parent), run_id="run_distillation", compile=True, **stages, **settings)
+    torch.testing.assert_close(weights(compiled / "model.pt"), weights(plain / "model.pt"), rtol=1e-3, atol=1e-4)
