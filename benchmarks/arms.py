@@ -79,15 +79,15 @@ def arms(configs: list[str], folder: Path, seed: int, overrides: dict[str, Any])
 
 def run(configs: list[str], folder: Path, run_id: str, overrides: dict[str, Any]) -> dict[str, float]:
     """Run part of the bundle, unless it has been run, and read the accuracies that it wrote."""
-    summary = folder / "eval" / "summary.json"
-    if not summary.is_file():
+    result = folder / "eval" / "metrics.json"
+    if not result.is_file():
         workflow = parsed(configs, folder, overrides)
         workflow.run_id = run_id
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-    networks = json.loads(summary.read_text())["networks"]
-    return {row["name"]: row["metrics"]["accuracy"] for row in networks}
+    networks = json.loads(result.read_text())["networks"]
+    return {name: network["metrics"]["accuracy"]["value"] for name, network in networks.items()}
 
 
 def parsed(configs: list[str], folder: Path, overrides: dict[str, Any]) -> ConfigWorkflow:

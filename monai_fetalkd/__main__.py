@@ -13,7 +13,7 @@ from monai_fetalkd import __version__
 __all__ = ["main"]
 
 # each is a module of monai_fetalkd.commands whose docstring is its help
-_COMMANDS = ("datalist", "check")
+_COMMANDS = ("datalist", "check", "evaluate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         1
     """
     parser = argparse.ArgumentParser(
-        prog="python -m monai_fetalkd", description="Knowledge distillation for MONAI: data and checks."
+        prog="python -m monai_fetalkd", description="Knowledge distillation for MONAI: data, evaluation, studies."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="command", required=True)

@@ -1,4 +1,4 @@
-"""Checkpoints read safely, and told plainly where they do not fit."""
+"""Checkpoints written whole, read safely, and told plainly where they do not fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["copy_weights", "load_weights", "read_checkpoint", "read_state_dict"]
+from monai_fetalkd.files import written_whole
+
+__all__ = ["copy_weights", "load_weights", "read_checkpoint", "read_state_dict", "save_weights"]
 
 
 def load_weights(network: nn.Module, path: str | PathLike[str]) -> None:
@@ -35,6 +37,17 @@ def load_weights(network: nn.Module, path: str | PathLike[str]) -> None:
         True
     """
     copy_weights(network, read_state_dict(path), path)
+
+
+def save_weights(network: nn.Module, path: str | PathLike[str]) -> None:
+    """Write the state dict of a network, whole or not at all; an older file is replaced.
+
+    Args:
+        network: the network.
+        path: the file to write; its folder is made where it does not exist.
+    """
+    with written_whole(path) as temporary:
+        torch.save(network.state_dict(), temporary)
 
 
 def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device = "cpu") -> Any:

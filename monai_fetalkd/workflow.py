@@ -98,8 +98,8 @@ def native_precision(device: str | torch.device) -> str:
     if device.type == "cuda":
         native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+        native = any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))
     return "bfloat16" if native else "float32"
 
 

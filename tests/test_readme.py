@@ -3,8 +3,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from monai_fetalkd.__main__ import main
 
 
 def blocks(project_dir, language, page="README.md"):
@@ -34,7 +37,21 @@ def test_the_example_of_the_page_on_data_runs(project_dir, capsys):
     assert capsys.readouterr().out == "0 0.0 (240, 320)\n"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/speed.md", "bundle/docs/README.md"])
+@pytest.mark.slow  # two thousand resamples
+def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(project_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for example in blocks(project_dir, "python", "docs/evaluation.md"):
+        exec(example, {})
+    capsys.readouterr()
+    _, head, command, printed, *_ = blocks(project_dir, "text", "docs/evaluation.md")
+    assert Path("testing/forest.csv").read_text().startswith(head)
+    assert main(command.split()[3:]) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/data.md", "docs/evaluation.md", "docs/speed.md", "bundle/docs/README.md"]
+)
 def test_options_and_pictures_that_the_pages_name_are_there(project_dir, page):
     text = (project_dir / page).read_text()
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checkpoint import StageCheckpoint, WeightsLoader, forget_stages
 from .loss import NonFiniteLossGuard, loss_parts
+from .predictions import PredictionCollector
 from .progress import ProgressLogger
 from .seed import EpochSeeder
 from .stage import TrainingStage
@@ -11,6 +12,7 @@ from .stage import TrainingStage
 __all__ = [
     "EpochSeeder",
     "NonFiniteLossGuard",
+    "PredictionCollector",
     "ProgressLogger",
     "StageCheckpoint",
     "TrainingStage",

@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from monai_fetalkd.checkpoints import load_weights, read_checkpoint
+from monai_fetalkd.checkpoints import load_weights, read_checkpoint, save_weights
 from monai_fetalkd.files import written_whole
 
 __all__ = ["StageCheckpoint", "WeightsLoader", "forget_stages"]
@@ -119,8 +119,7 @@ class StageCheckpoint:
 
     def _save(self, engine: Trainer) -> None:
         if self.evaluator is None or self._just_improved(engine):
-            with written_whole(self.path) as temporary:
-                torch.save(self.network.state_dict(), temporary)
+            save_weights(self.network, self.path)
         state = {name: item.state_dict() for name, item in self._stateful.items()}
         state["trainer"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         if self.evaluator is not None:

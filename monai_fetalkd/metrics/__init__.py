@@ -1,7 +1,7 @@
-"""Metrics for ignite and MONAI engines, computed by scikit-learn."""
+"""Metrics for ignite and MONAI engines."""
 
 from __future__ import annotations
 
-from .classification import BalancedAccuracy, MacroF1
+from .scores import ClassificationScores
 
-__all__ = ["BalancedAccuracy", "MacroF1"]
+__all__ = ["ClassificationScores"]

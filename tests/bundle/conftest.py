@@ -18,6 +18,7 @@ _TINY = {
     "device": "cpu",
     "num_workers": 0,
     "threads": 1,
+    "bootstrap_repeats": 20,
     "network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 2, "layers": [1, 1, 1, 1]},
     "teacher#network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 4, "layers": [1, 1, 1, 1]},
     "teacher#epochs": 1,

@@ -143,16 +143,36 @@ def test_inference_without_frames_or_weights_says_so(run, frames_dir, tmp_path, 
 
 
 def test_evaluation_of_a_checkpoint_gives_the_figures_of_the_training_run(run, trained, capsys):
-    run("train.json", "evaluate.json")
+    run("train.json", "evaluate.json", overwrite=True)
     before, after = (
-        json.loads((trained / "eval" / name).read_text())["networks"][-1]["metrics"]
-        for name in ("summary.json", "evaluation/summary.json")
+        json.loads((trained / "eval" / file / "metrics.json").read_text())["networks"][name]["metrics"]
+        for file, name in ((".", "student, distilled"), ("evaluation", "student"))
     )
-    assert after == pytest.approx(before)
+    assert after == before
     assert "| student " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("split", ["training", "validation"])
 def test_evaluation_takes_any_split(run, trained, split):
-    run("train.json", "evaluate.json", split=split)
-    assert (trained / "eval" / "evaluation" / "summary.json").is_file()
+    run("train.json", "evaluate.json", split=split, overwrite=True)
+    content = json.loads((trained / "eval" / "evaluation" / "metrics.json").read_text())
+    assert content["split"] == split
+    assert (content["networks"]["student"]["temperature"] is None) == (split == "validation")
+
+
+def test_an_older_evaluation_is_replaced_on_request_only(run, trained):
+    run("train.json", "evaluate.json", overwrite=True)
+    with pytest.raises(RuntimeError) as caught:
+        run("train.json", "evaluate.json")
+    assert "metrics.json' is an older result" in str(caught.value.__cause__)
+
+
+def test_checkpoints_are_evaluated_side_by_side(run, trained):
+    models = trained / "models"
+    checkpoints = {"distilled": str(models / "model.pt"), "from scratch": str(models / "baseline.pt")}
+    run("train.json", "evaluate.json", checkpoints=checkpoints, overwrite=True)
+    content = json.loads((trained / "eval" / "evaluation" / "metrics.json").read_text())
+    together = json.loads((trained / "eval" / "metrics.json").read_text())["networks"]
+    for name, network in content["networks"].items():
+        assert network["metrics"] == together[f"student, {name}"]["metrics"]
+    assert [(pair["first"], pair["second"]) for pair in content["comparisons"]] == [("distilled", "from scratch")]

@@ -37,8 +37,11 @@ def test_one_run_trains_every_stage_and_prints_one_table(run, tmp_path, capsys):
     for name in ("teacher", "student, from scratch", "student, distilled"):
         assert f"| {name} " in printed
     assert str(models) in printed
-    summary = json.loads((tmp_path / "out" / "eval" / "summary.json").read_text())
-    assert [set(row["metrics"]) for row in summary["networks"]] == [{"accuracy", "balanced_accuracy", "macro_f1"}] * 3
+    content = json.loads((tmp_path / "out" / "eval" / "metrics.json").read_text())
+    assert list(content["networks"]) == ["teacher", "student, from scratch", "student, distilled"]
+    assert content["settings"]["seed"] == 0
+    report = (tmp_path / "out" / "eval" / "report.html").read_text()
+    assert "student before stage 1" in report
     assert "stage 2, distillation" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 

@@ -1,0 +1,52 @@
+"""Scores of finished networks: what they say of each frame, how good that is, and how sure we can be of it.
+
+It needs numpy, scipy and scikit-learn only: predictions in a CSV file are enough.
+"""
+
+from __future__ import annotations
+
+from .calibration import calibration_scores, fit_temperature, reliability_bins, with_temperature
+from .intervals import (
+    Interval,
+    McNemar,
+    aligned,
+    difference_intervals,
+    differences,
+    group_resamples,
+    intervals,
+    mcnemar,
+    resampled_scores,
+    score_intervals,
+)
+from .output import check_output, write_evaluation
+from .predictions import Predictions, read_predictions
+from .result import evaluate
+from .scores import class_scores, confusion_counts, notes, scores
+from .text import table
+
+__all__ = [
+    "Interval",
+    "McNemar",
+    "Predictions",
+    "aligned",
+    "calibration_scores",
+    "check_output",
+    "class_scores",
+    "confusion_counts",
+    "difference_intervals",
+    "differences",
+    "evaluate",
+    "fit_temperature",
+    "group_resamples",
+    "intervals",
+    "mcnemar",
+    "notes",
+    "read_predictions",
+    "reliability_bins",
+    "resampled_scores",
+    "score_intervals",
+    "scores",
+    "table",
+    "with_temperature",
+    "write_evaluation",
+]

@@ -1,0 +1,87 @@
+"""What makes a table of predictions one that can be scored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .predictions import Predictions
+
+__all__ = ["FrameError", "check_frames", "check_shapes"]
+
+# float16 probabilities are further off than this, and so are logits: both deserve a word before they are scored
+_SUM_TOLERANCE = 1e-4
+
+
+class FrameError(ValueError):
+    """A frame that cannot be scored, and its position in the table."""
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+def check_shapes(table: Predictions, labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """Refuse a class table of one class, and columns of different lengths.
+
+    Raises:
+        ValueError: naming the column.
+    """
+    classes = table.class_names
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not all(classes):
+        raise ValueError(f"A class table has two or more different names, but this one is {list(classes)}.")
+    if not table.files:
+        raise ValueError("There are no frames to score.")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"Labels are indices of classes, integers, but got {labels.dtype}.")
+    frames = len(table.files)
+    if probabilities.shape != (frames, len(classes)):
+        raise ValueError(
+            f"{frames} frames of {len(classes)} classes have probabilities of shape {(frames, len(classes))}, "
+            f"but got {probabilities.shape}."
+        )
+    for name, values in (
+        ("labels", labels),
+        ("groups", table.groups),
+        ("sources", table.sources),
+        ("machines", table.machines),
+    ):
+        if np.shape(values) != (frames,):
+            raise ValueError(f"There are {frames} frames, but {name} have the shape {np.shape(values)}.")
+
+
+def check_frames(table: Predictions, labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """Refuse what cannot be scored in a single frame.
+
+    Raises:
+        FrameError: of the first frame, naming it and the class.
+    """
+    classes, files = table.class_names, table.files
+    seen: set[str] = set()
+    for position, (file, group) in enumerate(zip(files, table.groups, strict=True)):
+        if file in seen:
+            raise FrameError(position, f"'{file}' is listed twice: each frame counts once.")
+        if not group:
+            raise FrameError(position, f"'{file}' has an empty group: a file without a patient is its own group.")
+        seen.add(file)
+
+    for position in np.flatnonzero((labels < 0) | (labels >= len(classes))).tolist():
+        raise FrameError(
+            position,
+            f"'{files[position]}' has the label {labels[position]}, but the {len(classes)} classes count from 0.",
+        )
+    for position, column in np.argwhere(~np.isfinite(probabilities) | (probabilities < 0)).tolist():
+        raise FrameError(
+            position,
+            f"'{files[position]}' has the probability {probabilities[position, column]:g} of '{classes[column]}': "
+            "the network's output is broken, or is not a probability.",
+        )
+    sums = probabilities.sum(axis=1)
+    for position in np.flatnonzero(np.abs(sums - 1) > _SUM_TOLERANCE).tolist():
+        raise FrameError(
+            position,
+            f"the probabilities of '{files[position]}' sum to {sums[position]:g}, not to 1: give the softmax of the "
+            "logits, in float32.",
+        )
