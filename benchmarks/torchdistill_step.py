@@ -21,6 +21,7 @@ import importlib
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -50,8 +51,9 @@ _STAND_INS = {
 }
 
 
-def stand_in_for_torchvision() -> None:
-    """Let torchdistill import the names that it asks of torchvision."""
+@cache
+def distillation() -> Any:
+    """The module of torchdistill, imported with stand-ins for what it asks of torchvision."""
     for path, names in _STAND_INS.items():
         module = sys.modules[path] = ModuleType(path)
         for name in names:
@@ -59,78 +61,66 @@ def stand_in_for_torchvision() -> None:
         parent, _, child = path.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
+    return importlib.import_module("torchdistill.core.distillation")
 
 
-def configuration(side: int) -> dict[str, Any]:
+def criterion(side: int) -> dict[str, Any]:
     """Cross entropy, soft targets and attention of four layers, as torchdistill says it."""
     positions = {name: (side // 4 // 2**index) ** 2 for index, name in enumerate(LAYERS)}
     tapped = {name: {"io": "output", "path": name} for name in LAYERS}
+    soft_targets = {
+        "student_module_path": ".",
+        "student_module_io": "output",
+        "teacher_module_path": ".",
+        "teacher_module_io": "output",
+        "temperature": TEMPERATURE,
+        "alpha": CE_WEIGHT,
+        "beta": KD_WEIGHT,
+    }
+    attention = {
+        "at_pairs": {
+            name: {"teacher": tapped[name], "student": tapped[name], "weight": positions[name]} for name in LAYERS
+        }
+    }
     return {
-        "num_epochs": 1,
-        "train_data_loader": {
-            "dataset_id": "frames",
-            "sampler": {"class_or_func": torch.utils.data.SequentialSampler},
-            "kwargs": {"batch_size": BATCH},
-        },
-        "teacher": {
-            "forward_proc": "forward_batch_only",
-            "forward_hook": {"output": LAYERS},
-            "requires_grad": False,
-        },
-        "student": {"forward_proc": "forward_batch_only", "forward_hook": {"output": LAYERS}},
-        "optimizer": {"key": "SGD", "kwargs": {"lr": LEARNING_RATE}},
-        "criterion": {
-            "key": "WeightedSumLoss",
-            "kwargs": {
-                "sub_terms": {
-                    "kd": {
-                        "criterion": {
-                            "key": "KDLoss",
-                            "kwargs": {
-                                "student_module_path": ".",
-                                "student_module_io": "output",
-                                "teacher_module_path": ".",
-                                "teacher_module_io": "output",
-                                "temperature": TEMPERATURE,
-                                "alpha": CE_WEIGHT,
-                                "beta": KD_WEIGHT,
-                            },
-                        },
-                        "weight": 1.0,
-                    },
-                    "at": {
-                        "criterion": {
-                            "key": "ATLoss",
-                            "kwargs": {
-                                "at_pairs": {
-                                    name: {"teacher": tapped[name], "student": tapped[name], "weight": positions[name]}
-                                    for name in LAYERS
-                                }
-                            },
-                        },
-                        "weight": AT_WEIGHT,
-                    },
-                }
-            },
+        "key": "WeightedSumLoss",
+        "kwargs": {
+            "sub_terms": {
+                "kd": {"criterion": {"key": "KDLoss", "kwargs": soft_targets}, "weight": 1.0},
+                "at": {"criterion": {"key": "ATLoss", "kwargs": attention}, "weight": AT_WEIGHT},
+            }
         },
     }
 
 
+def distillation_box(
+    teacher: nn.Module, student: nn.Module, frames: Any, side: int, sampler: dict[str, Any], **training: Any
+) -> Any:
+    """A trainer of torchdistill for pairs of frame and label; ``training`` is the rest of its configuration."""
+    tapped = {"forward_proc": "forward_batch_only", "forward_hook": {"output": LAYERS}}
+    configuration = {
+        "train_data_loader": {"dataset_id": "frames", "sampler": sampler, "kwargs": {"batch_size": BATCH}},
+        "teacher": {**tapped, "requires_grad": False},
+        "student": tapped,
+        "criterion": criterion(side),
+        **training,
+    }
+    return distillation().get_distillation_box(
+        teacher.eval(), student, {"frames": frames}, configuration, torch.device("cpu"), None, False, 1
+    )
+
+
 def by_torchdistill(case: Case, material: Material) -> Callable[[], Tensor]:
     """A step of torchdistill's distillation box."""
-    stand_in_for_torchvision()
-    distillation: Any = importlib.import_module("torchdistill.core.distillation")
     batch = next(iter(material.loader))
-    frames = list(zip(batch["image"], batch["label"], strict=True))
-    box = distillation.get_distillation_box(
+    box = distillation_box(
         material.teacher(),
         material.student(),
-        {"frames": frames},
-        configuration(case.side),
-        torch.device("cpu"),
-        None,
-        False,
-        1,
+        list(zip(batch["image"], batch["label"], strict=True)),
+        case.side,
+        {"class_or_func": torch.utils.data.SequentialSampler},
+        num_epochs=1,
+        optimizer={"key": "SGD", "kwargs": {"lr": LEARNING_RATE}},
     )
     box.pre_epoch_process(epoch=0)
     ((images, labels, supplement),) = box.train_data_loader
