@@ -45,14 +45,14 @@ from monai_fetalkd.data import PLANE_NAMES, frame_dataset, load_datalist, make_p
 from monai_fetalkd.engines import DistillationTrainer
 from monai_fetalkd.inferers import PrecisionInferer
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss
-from monai_fetalkd.networks import student_resnet
+from monai_fetalkd.networks import student_resnet, teacher_resnet
 from monai_fetalkd.targets import FixedViews, TeacherTargets
 from monai_fetalkd.transforms import LoadFramed
 from monai_fetalkd.workflow import config_item, native_precision
 
 TRAIN_CONFIG = Path(__file__).parents[1] / "bundle" / "configs" / "train.json"
 SIDE, TRAIN_FRAMES, TEST_FRAMES = 64, 720, 900
-TEACHER_WIDTH, STUDENT_WIDTH = 32, 16
+TEACHER_DEPTH, STUDENT_WIDTH = 34, 16
 TEACHER_EPOCHS, EPOCHS, VIEWS = 12, 12, 4
 STEPS = TRAIN_FRAMES // BATCH  # of an epoch
 OPTIMIZER: dict[str, Any] = {"lr": 0.003, "weight_decay": 0.05}
@@ -122,7 +122,7 @@ def prepared(folder: Path, seed: int) -> Task:
     moving = config_item(TRAIN_CONFIG, "train#random_transforms", image_size=[SIDE, SIDE])
     frames = frame_dataset(datalist.section("training"), Compose([*still, *moving, to_tensor]), progress=False)
     views = FixedViews(frames, VIEWS, seed)
-    teacher, student = student_resnet(TEACHER_WIDTH), student_resnet(STUDENT_WIDTH)
+    teacher, student = teacher_resnet(TEACHER_DEPTH), student_resnet(STUDENT_WIDTH)
     optimizer = AdamW(teacher.parameters(), **OPTIMIZER)
     trainer = SupervisedTrainer(
         device="cpu",
@@ -283,7 +283,7 @@ def main() -> None:
             print(f"seed {seed}:", {way: round(result.accuracy, 3) for way, result in by_seed[-1].items()}, flush=True)
     print_table(by_seed)
     print(
-        f"\nteacher student_resnet({TEACHER_WIDTH}), student student_resnet({STUDENT_WIDTH}), {TRAIN_FRAMES} frames of "
+        f"\nteacher teacher_resnet({TEACHER_DEPTH}), student student_resnet({STUDENT_WIDTH}), {TRAIN_FRAMES} frames of "
         f"{SIDE} x {SIDE}, batch {BATCH}, {EPOCHS} epochs of {VIEWS} views, {TEST_FRAMES} test frames; test accuracy "
         f"of the teachers {', '.join(f'{value:.3f}' for value in teachers)}; torch {torch.__version__}, monai "
         f"{monai.__version__}, seeds {' '.join(map(str, seeds))}, one thread of {os.cpu_count()} cores"

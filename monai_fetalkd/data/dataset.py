@@ -10,10 +10,10 @@ from monai.data import CacheDataset, IterableDataset, PersistentDataset
 from monai.data.utils import pickle_hashing
 from tqdm import tqdm
 
+from monai_fetalkd.frames import FrameError
 from monai_fetalkd.keys import hash_of_transforms
 
 from .bad_frames import BadFrames
-from .frames import FrameError
 
 __all__ = ["FrameDataset", "FrameStream", "PersistentFrameDataset", "frame_dataset"]
 

@@ -6,7 +6,6 @@ from .crop import CropSectord, SectorMaskd
 from .intensity import RandShadowd, RandSpeckled, RandTimeGaind
 from .letterbox import Letterboxd
 from .load import LoadFramed
-from .sector import Sector, find_sector
 from .spatial import RandSectorAffined
 
 __all__ = [
@@ -17,7 +16,5 @@ __all__ = [
     "RandShadowd",
     "RandSpeckled",
     "RandTimeGaind",
-    "Sector",
     "SectorMaskd",
-    "find_sector",
 ]

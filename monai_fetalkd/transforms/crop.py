@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from monai_fetalkd._tensor import plain
-from monai_fetalkd.transforms.sector import find_sector
+from monai_fetalkd.frames.sector import find_sector
 
 __all__ = ["CropSectord", "SectorMaskd"]
 
@@ -23,7 +23,7 @@ class CropSectord(MapTransform):
 
     A frame is first cropped to ``meta["region"]``, the ``(top, left, bottom, right)`` of the B-mode picture, where
     its file has told one. The sector is then found in the pixels, see
-    :func:`~monai_fetalkd.transforms.sector.find_sector`; a frame without a clear one is left whole.
+    :func:`~monai_fetalkd.frames.sector.find_sector`; a frame without a clear one is left whole.
 
     Args:
         keys: keys of the frames: ``(1, H, W)``, grey levels 0 to 255. They become float32 of shape ``(1, h, w)``, 0

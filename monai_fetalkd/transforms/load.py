@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 
-from monai_fetalkd.data.frames import read_frame
+from monai_fetalkd.frames import read_frame
 
 __all__ = ["LoadFramed"]
 
@@ -21,7 +21,7 @@ class LoadFramed(MapTransform):
     """Read a path as a grey frame, whatever kind of file it is.
 
     Other than MONAI's ``LoadImaged``, the same anatomy gives the same tensor from every kind of file: one channel, rows
-    from top to bottom, levels from 0 to 255. See :func:`monai_fetalkd.data.frames.read_frame` for what is read.
+    from top to bottom, levels from 0 to 255. See :func:`monai_fetalkd.frames.read_frame` for what is read.
 
     The frame is a ``MetaTensor`` of shape (1, height, width), float32. Its ``meta`` holds ``filename_or_obj`` (the
     path, with ``#frame=12`` for one of several), ``frame`` (its index), and, where the file tells, ``frame_time``
@@ -34,7 +34,7 @@ class LoadFramed(MapTransform):
 
     Raises:
         FileNotFoundError: by the call, when there is no such file.
-        monai_fetalkd.data.frames.FrameError: by the call, when it cannot be read.
+        monai_fetalkd.frames.FrameError: by the call, when it cannot be read.
         TypeError: by the call, when the value is no path.
 
     Example:

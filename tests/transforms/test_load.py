@@ -10,10 +10,10 @@ from monai.data import MetaTensor, list_data_collate
 from monai.transforms import Compose, EnsureTyped
 from PIL import Image
 
-from monai_fetalkd.data.frames import FrameError
+from monai_fetalkd.frames import FrameError
 from monai_fetalkd.transforms.load import LoadFramed
 
-from ..data.frames.make import anatomy, dataset, region
+from ..frames.make import anatomy, dataset, region
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from monai.transforms import Compose, Resized, SpatialPadd
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from monai_fetalkd.frames.sector import Sector, find_sector
 from monai_fetalkd.transforms.crop import CropSectord, SectorMaskd
-from monai_fetalkd.transforms.sector import Sector, find_sector
 
 SIZES = [(661, 959), (400, 500), (224, 224), (720, 540)]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from monai_fetalkd.data.frames import FrameError, read_frame
+from monai_fetalkd.frames import FrameError, read_frame
 
 __all__ = ["Fingerprint", "fingerprint", "read_fingerprints"]
 

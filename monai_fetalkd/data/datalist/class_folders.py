@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from monai_fetalkd.data.datalist.rows import Row, Source, section_of
-from monai_fetalkd.data.frames import FrameError, find_frames
-from monai_fetalkd.data.frames.kinds import HEAD, sniff
+from monai_fetalkd.frames import FrameError, find_frames
+from monai_fetalkd.frames.kinds import HEAD, sniff
 
 __all__ = ["read_class_folders"]
 
@@ -104,7 +104,7 @@ def _header(image: str) -> tuple[str | None, str | None]:
         if sniff(file.read(HEAD)) != "DICOM":
             return None, None
     try:
-        from monai_fetalkd.data.frames.dicom import machine, patient_id
+        from monai_fetalkd.frames.dicom import machine, patient_id
     except ImportError:
         raise FrameError(image, 'to read DICOM, run `pip install "monai-fetalkd[frames]"`') from None
     try:

@@ -14,8 +14,8 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import apply_color_lut
 
-from monai_fetalkd.data.frames import FrameError, count_frames, iterate_frames, read_frame
-from monai_fetalkd.data.frames.dicom import machine, patient_id
+from monai_fetalkd.frames import FrameError, count_frames, iterate_frames, read_frame
+from monai_fetalkd.frames.dicom import machine, patient_id
 
 from .make import anatomy, compressed, dataset, region, transcoded
 
@@ -298,7 +298,7 @@ def test_a_compressed_frame_of_another_size_than_its_header_tells_is_not_decoded
 
 
 def test_what_inflates_beyond_the_limit_is_not_inflated(write, monkeypatch):
-    monkeypatch.setattr("monai_fetalkd.data.frames.dicom.MAX_BYTES", 10_000)
+    monkeypatch.setattr("monai_fetalkd.frames.dicom.MAX_BYTES", 10_000)
     path = write(dataset(CINE, uid.DeflatedExplicitVRLittleEndian), "a.dcm")
     with pytest.raises(FrameError, match="it inflates to more than 10,000 bytes"):
         read_frame(path, 0)

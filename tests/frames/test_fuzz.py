@@ -15,7 +15,7 @@ MEMORY = 512 * 2**20  # bytes that reading damaged copies may need beyond readin
 
 def fuzz(project_dir: Path, kind: str, inputs: int, seed: int) -> dict:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.data.frames.fuzz", kind, str(inputs), str(seed)],
+        [sys.executable, "-m", "tests.frames.fuzz", kind, str(inputs), str(seed)],
         cwd=project_dir,
         capture_output=True,
         text=True,

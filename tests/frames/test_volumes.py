@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from monai_fetalkd.data.frames import FrameError, count_frames, iterate_frames, read_frame
+from monai_fetalkd.frames import FrameError, count_frames, iterate_frames, read_frame
 
 from .make import anatomy, dataset
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_fetalkd.data.frames import FrameError, count_frames, iterate_frames, read_frame
+from monai_fetalkd.frames import FrameError, count_frames, iterate_frames, read_frame
 
 from .make import anatomy
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from monai_fetalkd.data.frames import FrameError, find_frames, read_frame
+from monai_fetalkd.frames import FrameError, find_frames, read_frame
 
 from .make import anatomy, dataset
 
