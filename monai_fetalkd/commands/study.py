@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("testing", "validation"), default="testing", help="frames that the table is of (testing)"
     )
+    parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="resamples of the bootstrap (1000)")
     parser.add_argument("--table", action="store_true", help="only print the table of what is finished")
 
 
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         from monai_fetalkd.study.runner import run_study
 
         run_study(study, output, dataset_dir=arguments.dataset_dir, jobs=arguments.jobs, **chosen)
-    result = study_result(study, output, split=arguments.split, **chosen)
+    result = study_result(study, output, split=arguments.split, repeats=arguments.repeats, **chosen)
     table = study_table(result)
     print(f"\n{table}")
     if not arguments.table:

@@ -77,7 +77,7 @@ def finished(write_study, frames, tmp_path_factory):
     """A finished study: its file and its folder."""
     output = tmp_path_factory.mktemp("finished")
     path = write_study("finished")
-    assert main(["study", str(path), "--output_dir", str(output), "--dataset_dir", str(frames)]) == 0
+    assert main(["study", str(path), "--output_dir", str(output), "--repeats", "20", "--dataset_dir", str(frames)]) == 0
     return path, output
 
 
@@ -118,7 +118,7 @@ def test_all_students_of_a_teacher_share_its_targets(finished):
 
 def test_the_table_is_printed_and_written(finished, capsys):
     path, output = finished
-    assert main(["study", str(path), "--output_dir", str(output), "--table"]) == 0
+    assert main(["study", str(path), "--output_dir", str(output), "--repeats", "20", "--table"]) == 0
     printed = capsys.readouterr().out
     table = (output / "table.md").read_text()
     assert table.strip() in printed
@@ -135,7 +135,7 @@ def test_a_finished_study_is_not_run_again_and_more_arms_may_join(finished, writ
     _, output = finished
     before = files(output, "model.pt")
     more = write_study("more", {**ARMS, "from scratch": {"stage": "baseline"}})
-    assert main(["study", str(more), "--output_dir", str(output), "--dataset_dir", str(frames)]) == 0
+    assert main(["study", str(more), "--output_dir", str(output), "--repeats", "20", "--dataset_dir", str(frames)]) == 0
     printed = capsys.readouterr().out
     assert "4 of 5 cells are finished already" in printed
     assert "[5/5] seed 0, from scratch: accuracy " in printed
@@ -156,7 +156,7 @@ def test_a_finished_study_is_not_run_again_and_more_arms_may_join(finished, writ
 def test_other_settings_are_refused(finished, write_study, frames, capsys, arms, tiny, changed):
     _, output = finished
     path = write_study("other", arms, tiny)
-    assert main(["study", str(path), "--output_dir", str(output), "--dataset_dir", str(frames)]) == 1
+    assert main(["study", str(path), "--output_dir", str(output), "--repeats", "20", "--dataset_dir", str(frames)]) == 1
     assert f"was made with other settings ({changed} changed)" in capsys.readouterr().err
 
 
@@ -165,7 +165,7 @@ def test_other_data_are_refused(finished, frames, capsys):
     rows = frames.read_text().replace(f",{PLANE_NAMES[0]},mrn 0 0,", f",{PLANE_NAMES[1]},mrn 0 0,")
     other = frames.with_name("other.csv")
     other.write_text(rows)
-    assert main(["study", str(path), "--output_dir", str(output), "--dataset_dir", str(other)]) == 1
+    assert main(["study", str(path), "--output_dir", str(output), "--repeats", "20", "--dataset_dir", str(other)]) == 1
     assert "give the same data, or another output_dir" in capsys.readouterr().err
 
 
