@@ -22,9 +22,9 @@ import numpy as np
 import pydicom.examples
 from PIL import Image
 from pydicom import uid
-from tests.frames.make import anatomy, compressed, dataset, transcoded
 
 from monai_fetalkd.frames import FrameError, count_frames, read_frame
+from tests.frames.make import anatomy, compressed, dataset, transcoded
 
 SECONDS = 10  # for one input; the decoders need milliseconds
 GREY = anatomy()
