@@ -2,10 +2,10 @@
 
     python benchmarks/active_learning.py --output runs/active_learning.json --seeds 0 1 2
 
-The protocol, fixed before the first run. The pool is 900 frames of 64 x 64 of 150 patients, in the shares that the
+The protocol, fixed before the first run. The pool is 900 frames of 48 x 48 of 150 patients, in the shares that the
 classes have in FETAL_PLANES_DB ("Other" a third, "Fetal abdomen" a seventeenth). 24 of them drawn at random are
-labelled, the same for all strategies of a seed; in each of six rounds a strategy has 24 more labelled. After each
-round a student starts anew from the same weights and takes 300 steps; there is no validation set, and no choice among
+labelled, the same for all strategies of a seed; in each of four rounds a strategy has 24 more labelled. After each
+round a student starts anew from the same weights and takes 200 steps; there is no validation set, and no choice among
 epochs. The figure is the accuracy on 600 frames of other patients, 100 of each class, which choose nothing: neither
 frames nor settings. For "disagreement" a teacher four times as wide is trained on the same labelled frames; it only
 ranks, and the student learns from labels alone as in all other arms.
@@ -31,8 +31,8 @@ from monai_fetalkd.taps import FeatureTaps
 
 # frames of each class in FETAL_PLANES_DB, in the order of PLANE_NAMES
 SHARES = np.array([711, 3092, 1040, 1718, 1626, 4213])
-SIZE, POOL, TEST, START, BATCH_OF_LABELS, ROUNDS = 64, 900, 600, 24, 24, 6
-STEPS, BATCH, LEARNING_RATE = 300, 16, 0.008
+SIZE, POOL, TEST, START, BATCH_OF_LABELS, ROUNDS = 48, 900, 600, 24, 24, 4
+STEPS, BATCH, LEARNING_RATE = 200, 16, 0.008
 
 
 def main() -> None:

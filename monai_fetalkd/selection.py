@@ -178,7 +178,7 @@ def farthest_first(
     known = np.zeros((0, points.shape[-1])) if labelled is None else np.asarray(labelled, dtype=np.float64)
     if points.ndim != 2 or known.ndim != 2 or points.shape[1] != known.shape[1]:
         raise ValueError(
-            f"Features of frames and of labelled frames must be rows of one length, not {points.shape} and {known.shape}."
+            f"Features of frames and of labelled ones must be rows of one length, not {points.shape} and {known.shape}."
         )
     centres = known if len(known) else points.mean(axis=0, keepdims=True)
     nearest = np.full(len(points), np.inf)
@@ -217,4 +217,4 @@ def _probabilities(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _entropy(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -np.sum(rows * np.log(np.where(rows > 0, rows, 1)), axis=1)
+    return 0.0 - np.sum(rows * np.log(np.where(rows > 0, rows, 1)), axis=1)  # not -0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .annotations import annotated_rows, parse_annotation, read_annotation
 from .bad_frames import BadFrames
 from .datalist import load_datalist
 from .dataset import FrameDataset, FrameStream, PersistentFrameDataset, frame_dataset
@@ -13,8 +14,11 @@ __all__ = [
     "FrameDataset",
     "FrameStream",
     "PersistentFrameDataset",
+    "annotated_rows",
     "frame_dataset",
     "load_datalist",
     "make_phantom",
+    "parse_annotation",
     "phantom_frame",
+    "read_annotation",
 ]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from monai_fetalkd.frames import FrameError
 from monai_fetalkd.keys import hash_of_transforms
 
+from .annotations import annotated_rows
 from .bad_frames import BadFrames
 
 __all__ = ["FrameDataset", "FrameStream", "PersistentFrameDataset", "frame_dataset"]
@@ -128,6 +129,7 @@ def frame_dataset(
     cache_dir: str | os.PathLike[str] | None = None,
     bad_frames: BadFrames | None = None,
     progress: bool = True,
+    class_names: Sequence[str] | None = None,
 ) -> FrameDataset | PersistentFrameDataset:
     """The dataset of these frames, cached on disk where a folder is given, else in memory.
 
@@ -137,10 +139,13 @@ def frame_dataset(
         cache_dir: folder for :class:`PersistentFrameDataset`; None is :class:`FrameDataset`.
         bad_frames: what happens to frames that cannot be read; by default the first one is an error.
         progress: whether to show a progress bar.
+        class_names: the class table, where labels may be files, see :func:`monai_fetalkd.data.annotated_rows`.
 
     Returns:
         The dataset.
     """
+    if class_names is not None:
+        data = annotated_rows(data, class_names)
     if cache_dir is None:
         return FrameDataset(data, transform, bad_frames, progress)
     return PersistentFrameDataset(data, transform, cache_dir, bad_frames, progress)

@@ -65,7 +65,8 @@ class StageCheckpoint:
 
     - ``path``: the network's state dict, for those who use it: of the best epoch by the evaluator's key metric and
       ``metric_cmp_fn``, or of the last epoch where there is no evaluator;
-    - ``<path>_resume.pt``: after each epoch, all that the next epoch needs: network, optimizer, schedule, counters.
+    - ``<path>_resume.pt``: after each epoch, all that the next epoch needs: network (under ``model``),
+      optimizer, schedule, counters.
 
     A resumed stage continues after its last whole epoch; a finished one does not train again. With
     :class:`EpochSeeder` beside it, the result is the same as without the interruption.
@@ -100,7 +101,8 @@ class StageCheckpoint:
         self.evaluator = evaluator
         self.start_from = start_from
         self.resume = resume
-        self._stateful = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
+        # "model": whoever loads this file as weights, as MONAI Label lets its users, gets this network whole
+        self._stateful = {"model": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
 
     def attach(self, engine: Trainer) -> None:
         """Keep the stage that this trainer runs."""

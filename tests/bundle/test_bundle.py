@@ -100,9 +100,13 @@ def test_the_student_exports_to_torchscript(bundle_dir, trained, student, tmp_pa
     assert torch.jit.load(tmp_path / "model.ts")(frames).shape == (2, 6)
 
 
-def test_every_property_of_inference_and_evaluation_is_there(workflow, frames_dir):
+def test_every_property_of_inference_and_evaluation_is_there(workflow, frames_dir, tmp_path):
+    weights = str(tmp_path / "model.pt")
+    torch.save(
+        workflow("inference.json", kind="inference").parser.get_parsed_content("network_def").state_dict(), weights
+    )
     for configs, dataset in ((("inference.json",), frames_dir), (("train.json", "evaluate.json"), None)):
-        overrides = {"ckpt": __file__, **({"dataset_dir": str(dataset)} if dataset else {})}
+        overrides = {"ckpt": weights, **({"dataset_dir": str(dataset)} if dataset else {})}
         flow = workflow(*configs, kind="inference", **overrides)
         flow.initialize()
         assert flow.check_properties() == []

@@ -172,7 +172,7 @@ def _resume_of_another_network(folder):
     stage(folder).run()
     path = folder / "student_resume.pt"
     state = torch.load(path, weights_only=True)
-    state["network"] = student_resnet(4, num_classes=2).state_dict()
+    state["model"] = student_resnet(4, num_classes=2).state_dict()
     torch.save(state, path)
     stage(folder, resume=True).run()
 
