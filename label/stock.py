@@ -44,14 +44,20 @@ def make_stock_bundle(bundle: Path, target: Path, configs: list[str], weights: P
         ValueError: when the target exists, or its name tells MONAI Label no classification.
     """
     if "classification" not in target.name:
-        raise ValueError(f"MONAI Label takes '{target.name}' for a segmentation: name it '{target.name}_classification'.")
+        raise ValueError(
+            f"MONAI Label takes '{target.name}' for a segmentation: name it '{target.name}_classification'."
+        )
     if target.exists():
         raise ValueError(f"'{target}' exists already.")
     files = [bundle / "configs" / name for name in ("metadata.json", "inference.json", "train.json", *configs)]
     for file in [*files, *([] if weights is None else [weights])]:
         if not file.is_file():
             raise FileNotFoundError(f"There is no file '{file}'.")
-    shutil.copytree(bundle, target, ignore=lambda folder, names: {*names} - {"configs", "docs", "LICENSE"} if Path(folder) == bundle else ())
+    shutil.copytree(
+        bundle,
+        target,
+        ignore=lambda folder, names: {*names} - {"configs", "docs", "LICENSE"} if Path(folder) == bundle else (),
+    )
     for name in ("inference.json", "train.json"):
         merged = ConfigParser.load_config_files([str(bundle / "configs" / file) for file in (name, *configs)])
         (target / "configs" / name).write_text(json.dumps(merged, indent=4) + "\n", encoding="utf-8")

@@ -66,7 +66,11 @@ def start_server() -> Callable[..., contextlib.AbstractContextManager[Server]]:
 
     @contextlib.contextmanager
     def start(
-        app: Path, studies: Path, conf: dict[str, str] | None = None, env: dict[str, str] | None = None, ready: int = 200
+        app: Path,
+        studies: Path,
+        conf: dict[str, str] | None = None,
+        env: dict[str, str] | None = None,
+        ready: int = 200,
     ) -> Iterator[Server]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
