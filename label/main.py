@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
+from monailabel.config import settings
+from monailabel.interfaces.app import MONAILabelApp
+
 from lib.batch import PlaneBatch
 from lib.datastore import StudiesDatastore
 from lib.infer import PlaneInfer
@@ -16,9 +19,6 @@ from lib.planes import Planes
 from lib.scoring import Agreement
 from lib.strategies import RankedFrames
 from lib.train import STAGES, StageTask
-from monailabel.config import settings
-from monailabel.interfaces.app import MONAILabelApp
-
 from monai_fetalkd.selection import STRATEGIES
 
 _INFERS = {
@@ -53,7 +53,7 @@ class FetalPlanesApp(MONAILabelApp):
             studies=studies,
             conf=conf,
             name="monai_fetalkd",
-            description="Recognises standard planes; distils a student from a teacher; asks for the frames that teach most",
+            description="Recognises standard planes, distils a student from a teacher, asks for what to label next",
             labels=self.planes.class_names,
         )
         # scoring compares what batch inference stored: running it after every request would start a process each time

@@ -19,7 +19,8 @@ class PlaneBatch(BatchInferTask):
         """Classify them.
 
         Args:
-            request: ``model``, ``images`` (``"all"``, ``"labeled"``, ``"unlabeled"``), ``max_batch_size``, ``label_tag``.
+            request: ``model``, ``images`` (``"all"``, ``"labeled"`` or ``"unlabeled"``), ``max_batch_size``,
+                ``label_tag``.
             datastore: the studies.
             infer: the app's inference.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib.planes import Planes
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from lib.planes import Planes
 
 
 class PlaneInfer(InferTask):

@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from lib.planes import Planes
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from lib.planes import Planes
 from monai_fetalkd.frames import FrameError
 from monai_fetalkd.selection import STRATEGIES, Pool, rank
 
@@ -30,7 +30,7 @@ class RankedFrames(Strategy):
         self.planes = planes
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """The image to label next, ``frame`` where it is a cine, ``score``, and all of ``ranking``; None without any."""
+        """The image to label next, its ``frame`` where it is a cine, ``score``, and ``ranking``; None without any."""
         count = request.get("count", 1)
         if type(count) is not int or count < 1:
             raise ValueError(f"'count' must be a whole number from 1, not {count!r}.")

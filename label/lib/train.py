@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import monai
-from lib.planes import Planes
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
+from lib.planes import Planes
 from monai_fetalkd import __version__
 from monai_fetalkd.data import annotated_rows
 from monai_fetalkd.files import written_whole
