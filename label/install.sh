@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python -m pip install -r label/requirements.txt -e ".[bundle]"
-python -m pip install --no-deps monailabel==0.8.5
+python -m pip install "$@" -r label/requirements.txt -e ".[bundle]"
+python -m pip install "$@" --no-deps monailabel==0.8.5
 
 # pydicom-seg 0.4.1 looks for this module, which pydicom 3 no longer has
 python - <<'PYTHON'

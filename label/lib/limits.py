@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jwt
+import requests
 from fastapi import FastAPI, HTTPException, Request
+from monailabel.endpoints.user import auth
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.utils.sessions import Sessions
 from starlette.middleware import Middleware
@@ -94,6 +99,8 @@ def guard_server(max_upload: int) -> None:
     """
     from monailabel.app import app
 
+    _accept_signed_tokens()
+    app.add_exception_handler(requests.RequestException, _no_realm)
     app.add_exception_handler(ValueError, _bad_request)  # malformed JSON, FrameError and our own checks among them
     app.add_exception_handler(FileNotFoundError, _not_found)
     app.add_exception_handler(MONAILabelException, _monailabel_error)
@@ -101,6 +108,11 @@ def guard_server(max_upload: int) -> None:
     # it would start the app anew for anybody, with no token
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/reload"]
     _rebuild(app)
+
+
+def _accept_signed_tokens() -> None:
+    """Tell PyJWT the algorithm of tokens: MONAI Label 0.8.5 does not, and PyJWT 2 then refuses every one of them."""
+    auth.jwt = SimpleNamespace(decode=functools.partial(jwt.decode, algorithms=["RS256"]))
 
 
 def _rebuild(app: FastAPI) -> None:
@@ -113,6 +125,10 @@ def _bad_request(request: Request, error: Exception) -> JSONResponse:
 
 def _not_found(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, 404, str(error))
+
+
+def _no_realm(request: Request, error: Exception) -> JSONResponse:
+    return _answer(request, 503, "The server that signs tokens (MONAI_LABEL_AUTH_REALM_URI) does not answer.")
 
 
 def _monailabel_error(request: Request, error: Exception) -> JSONResponse:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -230,7 +233,7 @@ def test_paths_cannot_lead_out_of_the_studies(trained, studies, draw, tmp_path):
         for _ in range(40):
             if "linked" in json.dumps(server.get("/datastore/", params={"output": "all"}).json()):
                 break
-            torch.sum(torch.zeros(1))
+            time.sleep(0.1)
         assert server.infer("student", "linked").status_code == 404
         assert server.get("/datastore/image", params={"image": "linked"}).status_code == 404
     finally:
@@ -285,9 +288,39 @@ def test_a_server_of_no_bundle_does_not_start_and_says_why(make_app, studies, st
         pass
 
 
-def test_with_authentication_nobody_without_a_token_gets_in(make_app, studies, start_server):
+@pytest.fixture(scope="module")
+def realm():
+    """A server that tells its public key, as Keycloak does, and a way to sign tokens with the private one."""
+    jwt = pytest.importorskip("jwt")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 2048)
+    form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    public = "".join(key.public_key().public_bytes(*form).decode().strip().splitlines()[1:-1])
+
+    class Realm(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"public_key": public}).encode())
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Realm)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def headers(*roles: str, seconds: int = 600) -> dict[str, str]:
+        claims = {"preferred_username": "anna", "realm_access": {"roles": roles}, "exp": int(time.time()) + seconds}
+        return {"Authorization": f"Bearer {jwt.encode(claims, key, algorithm='RS256')}"}
+
+    yield f"http://127.0.0.1:{server.server_port}/realms/test", headers
+    server.shutdown()
+
+
+def test_with_authentication_only_a_valid_token_of_the_right_role_gets_in(make_app, studies, start_server, realm):
+    uri, headers = realm
     folder, conf = make_app()
-    with start_server(folder, studies, conf, {"MONAI_LABEL_AUTH_ENABLE": "true"}, ready=401) as server:
+    env = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": uri}
+    with start_server(folder, studies, conf, env, ready=401) as server:
         asked = [
             server.get("/info/"),
             server.get("/datastore/"),
@@ -298,3 +331,8 @@ def test_with_authentication_nobody_without_a_token_gets_in(make_app, studies, s
         ]
         assert {answer.status_code for answer in asked} == {401}
         assert server.post("/reload").status_code in (404, 405)
+        user = headers("monailabel-user")
+        assert server.get("/info/", headers=user).status_code == 200
+        assert server.post("/train/teacher", json={}, headers=user).status_code == 403
+        assert server.get("/info/", headers=headers("monailabel-user", seconds=-60)).status_code == 401
+        assert server.get("/info/", headers={"Authorization": "Bearer forged"}).status_code == 401
