@@ -8,7 +8,7 @@ labelled, the same for all strategies of a seed; in each of four rounds a strate
 round a student starts anew from the same weights and takes 200 steps; there is no validation set, and no choice among
 epochs. The figure is the accuracy on 600 frames of other patients, 100 of each class, which choose nothing: neither
 frames nor settings. For "disagreement" a teacher four times as wide is trained on the same labelled frames; it only
-ranks, and the student learns from labels alone as in all other arms.
+ranks, and the student learns from labels alone as in all other arms. An interrupted call goes on where it was.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON of all curves")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    curves: dict[str, dict[str, list[float]]] = {strategy: {} for strategy in arguments.strategies}
+    curves = _curves_so_far(arguments.output)
     started = time.process_time()
     for seed in arguments.seeds:
         pool, test = _frames(seed, 0, POOL, SHARES), _frames(seed, 1, TEST, np.ones(len(PLANE_NAMES)))
         for strategy in arguments.strategies:
-            curve = _curve(strategy, seed, pool, test)
-            curves[strategy][str(seed)] = curve
-            print(f"seed {seed} {strategy:<12}", *(f"{accuracy:.3f}" for accuracy in curve), flush=True)
-            with written_whole(arguments.output) as temporary:
-                temporary.write_text(json.dumps({"labelled": _counts(), "accuracy": curves}, indent=1))
+            by_seed = curves.setdefault(strategy, {})
+            if str(seed) not in by_seed:
+                by_seed[str(seed)] = _curve(strategy, seed, pool, test)
+                with written_whole(arguments.output) as temporary:
+                    temporary.write_text(json.dumps({"labelled": _counts(), "accuracy": curves}, indent=1))
+            print(f"seed {seed} {strategy:<12}", *(f"{value:.3f}" for value in by_seed[str(seed)]), flush=True)
     print(f"\ntorch {torch.__version__}, {(time.process_time() - started) / 60:.1f} CPU minutes\n")
     _print_table(curves)
 
@@ -129,6 +130,15 @@ def _frames(seed: int, split: int, count: int, shares: np.ndarray) -> tuple[Tens
             patient = Patient.draw(rng)
         frames.append(phantom_frame(int(label), rng, SIZE, patient))
     return torch.from_numpy(np.stack(frames)).float()[:, None] / 255, torch.from_numpy(labels)
+
+
+def _curves_so_far(path: Path) -> dict[str, dict[str, list[float]]]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text())
+    if content["labelled"] != _counts():
+        raise ValueError(f"'{path}' holds curves of another protocol: give another --output.")
+    return content["accuracy"]
 
 
 def _counts() -> list[int]:
