@@ -55,7 +55,7 @@ def main() -> None:
                     temporary.write_text(json.dumps({"labelled": _counts(), "accuracy": curves}, indent=1))
             print(f"seed {seed} {strategy:<12}", *(f"{value:.3f}" for value in by_seed[str(seed)]), flush=True)
     print(f"\ntorch {torch.__version__}, {(time.process_time() - started) / 60:.1f} CPU minutes\n")
-    _print_table(curves)
+    _print_table({strategy: by_seed for strategy, by_seed in curves.items() if by_seed})
 
 
 def _curve(strategy: str, seed: int, pool: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> list[float]:
