@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +40,11 @@ def load_weights(network: nn.Module, path: str | PathLike[str]) -> None:
     copy_weights(network, read_state_dict(path), path)
 
 
+@idist.one_rank_only()
 def save_weights(network: nn.Module, path: str | PathLike[str]) -> None:
     """Write the state dict of a network, whole or not at all; an older file is replaced.
+
+    Of several ranks, the first writes.
 
     Args:
         network: the network.

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
@@ -22,7 +23,7 @@ class Summary:
     """Evaluates finished networks on one split, measures their cost, prints one table and writes ``metrics.json``.
 
     Beside it, ``predictions/`` gets a CSV file for each network. What the figures are and how their intervals come
-    about: :func:`monai_fetalkd.evaluation.evaluate`.
+    about: :func:`monai_fetalkd.evaluation.evaluate`. Several ranks share the frames, and the first does the rest.
 
     Args:
         evaluator: MONAI evaluator over the loader of the split, in the order of its dataset, whose output holds
@@ -69,7 +70,7 @@ class Summary:
         """Evaluate, print and write.
 
         Returns:
-            The content of ``metrics.json``.
+            The content of ``metrics.json``; nothing on other ranks than the first.
 
         Raises:
             FileExistsError: when there is an older result that may not be replaced.
@@ -79,11 +80,14 @@ class Summary:
         for network, path in self.networks.values():
             load_weights(network, path)
         predictions = self._predictions(self.evaluator)
+        validation = None if self.validation is None else self._predictions(self.validation)
+        if idist.get_rank() > 0:
+            return {}
         check_output(predictions, self.output_dir, self.overwrite)
         costs = network_costs(list(self.networks.values()), self.image_shape)
         content = evaluate(
             predictions,
-            validation=None if self.validation is None else self._predictions(self.validation),
+            validation=validation,
             costs={name: cost.as_dict() for name, cost in zip(self.networks, costs, strict=True)},
             settings=self.settings,
             split=self.split,

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import ignite.distributed as idist
 import torch
+import torch.distributed as dist
 from monai.bundle import ConfigParser
 from monai.networks.utils import eval_mode
 from torch import nn
@@ -24,6 +26,10 @@ _LOG_FILE = "monai_fetalkd log file"  # name of the handler
 
 # MONAI wraps the error of a component or an expression in these, once for each level of the config
 _WRAPPERS = ("Failed to instantiate component", "Failed to evaluate", "applying transform")
+
+
+# what gloo says when another rank has gone
+_GLOO_ALONE = ("Connection closed by peer", "Connection reset by peer")
 
 
 def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> Any:
@@ -113,7 +119,8 @@ def prepare_run(
 
     Log lines of level INFO go to the terminal as the logging config says, and to ``<log_dir>/log.txt`` always. An
     error that the user can mend is told in one sentence, with its traceback in the log file alone; any other keeps
-    Python's traceback.
+    Python's traceback. Of several ranks the first speaks; the others tell of warnings and errors, and write a log of
+    their own, ``log_rank1.txt``, when there is an error to tell.
 
     Args:
         device: where the run computes.
@@ -136,7 +143,13 @@ def prepare_run(
             pass
     except OSError as error:
         raise OSError(f"The folder '{folder}' for logs and results cannot be written: {error.strerror}.") from error
-    _log_to(folder / "log.txt", quiet)
+    rank = idist.get_rank()
+    if rank == 0:
+        _log_to(logging.FileHandler(folder / "log.txt", encoding="utf-8"), quiet)
+    else:
+        errors = logging.FileHandler(folder / f"log_rank{rank}.txt", encoding="utf-8", delay=True)
+        errors.setLevel(logging.ERROR)
+        _log_to(errors, quiet=True)
 
 
 def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int], class_names: Sequence[str]) -> None:
@@ -163,7 +176,7 @@ def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int]
             )
 
 
-def _log_to(path: Path, quiet: bool) -> None:
+def _log_to(to_file: logging.FileHandler, quiet: bool) -> None:
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if handler.name == _LOG_FILE:  # of an earlier run in this process
@@ -174,7 +187,6 @@ def _log_to(path: Path, quiet: bool) -> None:
     package = logging.getLogger("monai_fetalkd")
     if package.level == logging.NOTSET:
         package.setLevel(logging.INFO)
-    to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.set_name(_LOG_FILE)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(to_file)
@@ -192,6 +204,11 @@ def _told_plainly(kind: type[BaseException], error: BaseException, trace: Traceb
     """An excepthook: the sentence alone where the user can mend the error, the traceback where it is ours."""
     while error.__cause__ is not None and str(error).startswith(_WRAPPERS):
         error = error.__cause__
+    if _ended_elsewhere(error):
+        error = ConnectionError(
+            "another process of this job has ended: see what it or torchrun tells, and go on with the same command and "
+            "--resume true."
+        )
     if not isinstance(error, (ValueError, OSError, FloatingPointError)):
         sys.__excepthook__(kind, error, trace)
         return
@@ -199,4 +216,12 @@ def _told_plainly(kind: type[BaseException], error: BaseException, trace: Traceb
     for handler in logging.getLogger().handlers:
         if handler.name == _LOG_FILE:
             handler.handle(record)
-    print(f"error: {error}", file=sys.stderr)
+    rank = idist.get_rank()
+    print(f"error (rank {rank}): {error}" if rank else f"error: {error}", file=sys.stderr)
+
+
+def _ended_elsewhere(error: BaseException) -> bool:
+    """Whether another rank has left this one alone; gloo says so in words only."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False
+    return isinstance(error, dist.DistBackendError) or any(words in str(error) for words in _GLOO_ALONE)

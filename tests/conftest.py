@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import ignite.distributed as idist
 import pytest
 import torch
 
@@ -31,3 +36,45 @@ def process_group(tmp_path: Path) -> Iterator[None]:
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()
+
+
+def _run_rank(rank: int, size: int, store: str, function: Callable, args: tuple, answers: Any) -> None:
+    os.environ.update(LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size))
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.FileStore(store, size), rank=rank, world_size=size
+    )
+    idist.sync()
+    try:
+        answers.put((rank, function(*args), None))
+    except BaseException:
+        answers.put((rank, None, traceback.format_exc()))
+
+
+@pytest.fixture
+def in_ranks(tmp_path: Path) -> Callable:
+    """Call a function on several ranks, each a process with a gloo group, and return what it returns on each.
+
+    They are forked, so that they need not import torch anew; what they return is pickled, tensors as numpy arrays.
+    """
+
+    def call(function: Callable, *args: Any, size: int = 2) -> list[Any]:
+        context = multiprocessing.get_context("fork")
+        answers = context.Queue()
+        store = str(tmp_path / f"ranks-{len(list(tmp_path.glob('ranks-*')))}")
+        processes = [
+            context.Process(target=_run_rank, args=(rank, size, store, function, args, answers), daemon=True)
+            for rank in range(size)
+        ]
+        for process in processes:
+            process.start()
+        try:
+            told = sorted((answers.get(timeout=60) for _ in processes), key=lambda answer: answer[0])
+        finally:
+            for process in processes:
+                process.join(timeout=5)
+                process.kill()
+        for rank, _, error in told:
+            assert error is None, f"rank {rank}: {error}"
+        return [answer for _, answer, _ in told]
+
+    return call

@@ -7,12 +7,14 @@ from .bad_frames import BadFrames
 from .datalist import load_datalist
 from .dataset import FrameDataset, FrameStream, PersistentFrameDataset, frame_dataset
 from .phantom import PLANE_NAMES, make_phantom, phantom_frame
+from .sampler import GlobalBatchSampler
 
 __all__ = [
     "PLANE_NAMES",
     "BadFrames",
     "FrameDataset",
     "FrameStream",
+    "GlobalBatchSampler",
     "PersistentFrameDataset",
     "annotated_rows",
     "frame_dataset",

@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import ignite.distributed as idist
+
 from monai_fetalkd.files import written_whole
 
 __all__ = ["BadFrames"]
@@ -87,6 +89,7 @@ class BadFrames:
             raise ValueError(f"{said}, more than the limit of {self.limit:.0%} (max_skipped).{listed}")
         logger.warning("%s and are left out.%s", said, listed)
 
+    @idist.one_rank_only()  # all ranks have read the same frames
     def _write(self) -> None:
         if self.path is None:
             return

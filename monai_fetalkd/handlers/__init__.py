@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .checkpoint import StageCheckpoint, WeightsLoader, forget_stages
+from .global_batch import GlobalBatch
 from .loss import NonFiniteLossGuard, loss_parts
 from .predictions import PredictionCollector
 from .progress import ProgressLogger
@@ -11,6 +12,7 @@ from .stage import TrainingStage
 
 __all__ = [
     "EpochSeeder",
+    "GlobalBatch",
     "NonFiniteLossGuard",
     "PredictionCollector",
     "ProgressLogger",

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
@@ -22,10 +23,11 @@ logger = logging.getLogger(__name__)
 _RESUME_SUFFIX = "_resume.pt"
 
 
+@idist.one_rank_only(with_barrier=True)
 def forget_stages(folder: str | PathLike[str]) -> None:
     """Remove what an earlier run left to resume from, so that a new run is never resumed with stages of the old one.
 
-    The weights of its networks stay until the stages of the new run replace them.
+    The weights of its networks stay until the stages of the new run replace them. Several ranks call it together.
 
     Args:
         folder: folder of the checkpoints; it may not exist yet.
@@ -71,6 +73,8 @@ class StageCheckpoint:
     A resumed stage continues after its last whole epoch; a finished one does not train again. With
     :class:`EpochSeeder` beside it, the result is the same as without the interruption.
 
+    Of several ranks the first writes, and all read: ``path`` is in a folder that every machine of the job sees.
+
     Args:
         network: the network that the stage trains.
         path: file of its weights, such as ``models/teacher.pt``.
@@ -109,16 +113,22 @@ class StageCheckpoint:
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Trainer) -> None:
-        if self.resume and self.state_path.is_file():
+        # the first rank tells: a folder that another machine does not see must not make that one start anew
+        if self.resume and idist.broadcast(int(self.state_path.is_file()), src=0):
             self._restore(engine)
         else:
             if self.start_from is not None:
                 load_weights(self.network, self.start_from)
-            self.state_path.unlink(missing_ok=True)  # of an earlier run, which nobody must resume from now on
+            self._forget()
         # registered here, not in attach(), to come after all handlers that validate or step the schedule
         if not engine.has_event_handler(self._save, Events.EPOCH_COMPLETED):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
+    @idist.one_rank_only(with_barrier=True)
+    def _forget(self) -> None:
+        self.state_path.unlink(missing_ok=True)  # of an earlier run, which nobody must resume from now on
+
+    @idist.one_rank_only(with_barrier=True)  # the next stage reads on all ranks what the first has written
     def _save(self, engine: Trainer) -> None:
         if self.evaluator is None or self._just_improved(engine):
             save_weights(self.network, self.path)

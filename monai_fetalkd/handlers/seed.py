@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
@@ -16,7 +17,7 @@ class EpochSeeder:
     """Seeds shuffling and random transforms anew at the start of each epoch.
 
     Epoch ``e`` then draws the same batches whether the run reached it in one go or was killed and resumed before it,
-    without any state of random generators in checkpoints.
+    without any state of random generators in checkpoints. Each of several ranks has a stream of its own.
 
     A dataset that has a ``set_epoch``, such as :class:`monai_fetalkd.targets.FixedViews`, is told the epoch too,
     counted from 0 as everywhere in torch.
@@ -37,8 +38,8 @@ class EpochSeeder:
 
     def __call__(self, engine: Engine) -> None:
         """Seed the epoch that starts."""
-        # a large odd factor keeps the streams of neighbouring seeds and epochs apart
-        seed = (self.seed * 1_000_003 + engine.state.epoch) % MAX_SEED
+        # large odd factors keep the streams of neighbouring seeds, epochs and ranks apart
+        seed = (self.seed * 1_000_003 + engine.state.epoch + idist.get_rank() * 15_485_863) % MAX_SEED
         torch.manual_seed(seed)
         set_rnd(self.dataset, seed)
         if hasattr(self.dataset, "set_epoch"):

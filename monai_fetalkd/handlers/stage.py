@@ -6,12 +6,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from monai.engines import Evaluator, Trainer
 from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler
 from torch import nn
 
 from .checkpoint import StageCheckpoint
+from .global_batch import GlobalBatch
 from .loss import NonFiniteLossGuard, loss_parts
 from .progress import ProgressLogger
 from .seed import EpochSeeder
@@ -22,9 +24,10 @@ __all__ = ["TrainingStage"]
 class TrainingStage:
     """One stage of training: seeded, guarded, scheduled, logged and kept on disk.
 
-    Attaches :class:`EpochSeeder`, :class:`NonFiniteLossGuard`, MONAI's ``LrScheduleHandler`` (a step of the schedule
-    for each iteration), MONAI's ``TensorBoardStatsHandler`` (every loss part, and the evaluator's metrics),
-    :class:`ProgressLogger` and :class:`StageCheckpoint`. Each of them can be used alone.
+    Attaches :class:`EpochSeeder`, :class:`NonFiniteLossGuard`, :class:`GlobalBatch`, MONAI's ``LrScheduleHandler`` (a
+    step of the schedule for each iteration), MONAI's ``TensorBoardStatsHandler`` (every loss part, and the evaluator's
+    metrics), :class:`ProgressLogger` and :class:`StageCheckpoint`. Each of them can be used alone. Of several ranks,
+    the first alone logs and writes.
 
     Args:
         name: name of the stage in logs and messages.
@@ -59,17 +62,24 @@ class TrainingStage:
         self._handlers = [
             EpochSeeder(dataset, seed),
             NonFiniteLossGuard(name),
+            GlobalBatch(network),
             LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False),
-            ProgressLogger(name, evaluator),
             StageCheckpoint(network, path, optimizer, lr_scheduler, evaluator, start_from, resume),
         ]
+        self._progress = ProgressLogger(name, evaluator)
 
     def attach(self, engine: Trainer) -> None:
         """Attach all of it to this trainer, and the curves of the metrics to the evaluator."""
+        for handler in self._handlers:
+            handler.attach(engine)
+        self._attach_logs(engine)
+
+    @idist.one_rank_only()
+    def _attach_logs(self, engine: Trainer) -> None:
+        self._progress.attach(engine)
         # made here, since a TensorBoard writer creates its folder, and a stage that never runs should leave none
         board = TensorBoardStatsHandler(log_dir=str(self.log_dir), output_transform=loss_parts)
-        for handler in (*self._handlers, board):
-            handler.attach(engine)
+        board.attach(engine)
         if self.evaluator is not None:
             TensorBoardStatsHandler(
                 summary_writer=board._writer,

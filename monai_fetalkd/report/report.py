@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from markupsafe import Markup
 from torch import nn
 
@@ -99,6 +100,7 @@ class Report:
         if len({len(self.layers[name]) for name, _ in self.history.values()}) > 1:
             raise ValueError("Attention maps are compared layer by layer: give each network of history as many layers.")
 
+    @idist.one_rank_only()
     def __call__(self) -> Path:
         """Write the report and print where it is.
 

@@ -98,19 +98,14 @@ def test_it_can_be_the_key_metric_by_the_name_of_a_score(logits, labels):
     assert evaluator.state.best_metric == pytest.approx(expected_scores(logits, labels)["macro_f1"], abs=1e-9)
 
 
-def score_one_rank(rank, folder, logits, labels):
-    store = torch.distributed.FileStore(str(folder / "store"), 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    mine = slice(0, 15) if rank == 0 else slice(15, None)
-    metric = ClassificationScores(CLASSES)
-    metric.update((logits[mine].softmax(dim=1), labels[mine]))
-    torch.save(metric.compute(), folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+def test_ranks_with_different_numbers_of_frames_have_the_same_scores_of_all(in_ranks, logits, labels):
+    def score_my_share():
+        mine = slice(0, 15) if torch.distributed.get_rank() == 0 else slice(15, None)
+        metric = ClassificationScores(CLASSES)
+        metric.update((logits[mine].softmax(dim=1), labels[mine]))
+        return metric.compute()
 
-
-def test_ranks_with_different_numbers_of_frames_have_the_same_scores_of_all(tmp_path, logits, labels):
-    torch.multiprocessing.start_processes(score_one_rank, (tmp_path, logits, labels), nprocs=2, start_method="fork")
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    first, second = in_ranks(score_my_share)
     assert first == second
     assert first == pytest.approx(expected_scores(logits, labels), abs=1e-9)
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 from PIL import Image
 
@@ -33,6 +34,8 @@ def make_phantom(
     ``training``, ``validation`` and ``testing`` of ``{"image": path in the folder, "label": 0 to 5, "group": patient,
     "source": "phantom"}``, the class names under ``labels`` and the arguments of this function under ``phantom``.
 
+    Several ranks call it together: the first writes, the others find what it has written.
+
     Args:
         folder: where to write. It must be empty, absent, or hold the phantom of the same arguments, which is kept.
         train: number of training frames, at least one of each plane.
@@ -56,9 +59,14 @@ def make_phantom(
     """
     path = Path(folder)
     arguments = {"version": _VERSION, "train": train, "val": val, "test": test, "size": size, "seed": seed}
-    if _holds_phantom(path, arguments):
-        return str(path)
-    splits = {"training": train, "validation": val, "testing": test}
+    with idist.one_rank_first():
+        if not _holds_phantom(path, arguments):
+            _write(path, arguments)
+    return str(path)
+
+
+def _write(path: Path, arguments: dict[str, int]) -> None:
+    splits = {"training": arguments["train"], "validation": arguments["val"], "testing": arguments["test"]}
     for split, count in splits.items():
         if count < len(PLANE_NAMES):
             raise ValueError(f"{count} {split} frames were asked for, but {len(PLANE_NAMES)} are one of each plane.")
@@ -75,10 +83,10 @@ def make_phantom(
         "provenance": {"made_by": f"monai_fetalkd {__version__}"},  # so its groups are taken for pseudonyms
     }
     for number, (split, count) in enumerate(splits.items()):
-        datalist[split] = [_write_frame(part, split, [seed, number], index, size) for index in range(count)]
+        seeds = [arguments["seed"], number]
+        datalist[split] = [_write_frame(part, split, seeds, index, arguments["size"]) for index in range(count)]
     (part / "datalist.json").write_text(json.dumps(datalist, indent=1), encoding="utf-8")
     os.replace(part, path)
-    return str(path)
 
 
 def _holds_phantom(path: Path, arguments: dict[str, int]) -> bool:
