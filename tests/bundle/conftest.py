@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,3 +99,33 @@ def run(workflow):
         return flow
 
     return go
+
+
+@pytest.fixture
+def arguments(bundle_dir, frames_dir, tiny):
+    """The command line of a run of tiny networks, started by ``python`` or by another launcher."""
+
+    def line(output_dir, *more, configs=("train.json",), launcher=(sys.executable,), **overrides):
+        given = {
+            **tiny,
+            "bundle_root": bundle_dir,
+            "dataset_dir": frames_dir / "planes.csv",
+            "output_dir": output_dir,
+            **overrides,
+        }
+        files = str([str(bundle_dir / "configs" / config) for config in configs])
+        options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+        return [*launcher, "-m", "monai.bundle", "run", "--config_file", files, *options, *more]
+
+    return line
+
+
+@pytest.fixture
+def one_thread() -> dict[str, str]:
+    """The environment of a command on one thread."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def command(arguments, one_thread):
+    return lambda *args: subprocess.run(arguments(*args), capture_output=True, text=True, check=False, env=one_thread)

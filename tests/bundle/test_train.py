@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -258,27 +257,8 @@ def test_a_mistake_on_the_command_line_exits_with_an_error(command, tmp_path):
     assert "Traceback" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 
-@pytest.fixture
-def arguments(bundle_dir, frames_dir, tiny):
-    def line(output_dir, *more):
-        given = {**tiny, "bundle_root": bundle_dir, "dataset_dir": frames_dir / "planes.csv", "output_dir": output_dir}
-        config = bundle_dir / "configs" / "train.json"
-        options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), *options, *more]
-
-    return line
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture
-def command(arguments):
-    return lambda *args: subprocess.run(arguments(*args), capture_output=True, text=True, check=False, env=ENVIRONMENT)
-
-
 @pytest.mark.slow
-def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arguments, tmp_path):
+def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arguments, one_thread, tmp_path):
     """SIGKILL after each stage has been seen at work, then the same command with --resume true."""
     epochs = ["--teacher#epochs", "2", "--attention#epochs", "2", "--train#epochs", "2"]
     whole = command(tmp_path / "whole", *epochs)
@@ -289,7 +269,7 @@ def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arg
             arguments(tmp_path / "killed", *epochs, *resume),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT,
+            env=one_thread,
         )
         log = tmp_path / "killed" / "eval" / "log.txt"
         deadline = time.monotonic() + 120
