@@ -12,6 +12,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.inferers import Inferer
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss, FeatureLoss
 from monai_fetalkd.taps import FeatureTaps
@@ -33,6 +34,7 @@ class TeacherStudentTrainer(SupervisedTrainer, ABC):
 
     ``network`` is the student alone and ``engine.state.output["pred"]`` its logits. Every part of the loss is in
     ``engine.state.output`` under its own name, as a detached scalar. The teacher is in no state dict of the trainer.
+    On several ranks ``network`` is the student in ``DistributedDataParallel``; the teacher needs no wrapper.
 
     Args:
         device: where the networks are and the batches go.
@@ -207,7 +209,8 @@ class AttentionTransferTrainer(TeacherStudentTrainer):
         kwargs: the arguments of :class:`TeacherStudentTrainer`; ``student_layers`` may be any subset of layers.
 
     Raises:
-        ValueError: when no layer is named.
+        ValueError: when no layer is named, and when ``network`` is a ``DistributedDataParallel`` that would wait for
+            gradients which this stage does not have: it needs ``find_unused_parameters=True`` and ``logits=False``.
 
     Example:
         >>> from monai_fetalkd.networks import student_resnet
@@ -235,6 +238,12 @@ class AttentionTransferTrainer(TeacherStudentTrainer):
         self._stop = not logits
         super().__init__(student_layers=student_layers, loss_function=loss, **kwargs)
         self._names = [f"at_{layer}" for layer in student_layers]
+        wrapper = getattr(self.network, "_orig_mod", self.network)
+        if isinstance(wrapper, DistributedDataParallel) and (logits or not wrapper.find_unused_parameters):
+            raise ValueError(
+                "Layers after the last tapped one have no gradient in stage 1, and DistributedDataParallel would wait "
+                "for it: wrap the student with find_unused_parameters=True, and give the trainer logits=False."
+            )
 
     def _feature_losses(self) -> Iterable[FeatureLoss]:
         return [self.criterion]

@@ -323,3 +323,11 @@ def test_mixed_precision_trains_on_a_gpu(kind):
     )
     trainer.run()
     assert torch.isfinite(trainer.state.output["loss"])
+
+
+@pytest.mark.parametrize(("find_unused", "logits"), [(True, True), (False, False)])
+@pytest.mark.usefixtures("process_group")
+def test_stage_1_refuses_a_wrapper_that_would_wait_for_gradients_it_does_not_have(find_unused, logits):
+    student = nn.parallel.DistributedDataParallel(plain_network(4), find_unused_parameters=find_unused)
+    with pytest.raises(ValueError, match="find_unused_parameters=True, and give the trainer logits=False"):
+        make_trainer(AttentionTransferTrainer, student, logits=logits)
