@@ -50,7 +50,15 @@ def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(projec
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/data.md", "docs/evaluation.md", "docs/speed.md", "docs/distributed.md", "bundle/docs/README.md"]
+    "page",
+    [
+        "README.md",
+        "docs/data.md",
+        "docs/evaluation.md",
+        "docs/speed.md",
+        "docs/distributed.md",
+        "bundle/docs/README.md",
+    ],
 )
 def test_options_and_pictures_that_the_pages_name_are_there(project_dir, page):
     text = (project_dir / page).read_text()
