@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ SITES = ("site-1", "site-2", "site-3")
 SECTIONS = ("training", "validation", "testing")
 
 
-def pool(sites: Path, sections: dict[str, tuple[str, ...]], path: Path) -> None:
+def pool(sites: Path, sections: Mapping[str, tuple[str, ...]], path: Path) -> None:
     """Write a datalist of the frames that these sites have in these sections."""
     contents = {site: json.loads((sites / site / "datalist.json").read_text()) for site in SITES}
     datalist: dict[str, Any] = {"name": path.stem, "labels": contents[SITES[0]]["labels"]}

@@ -69,7 +69,7 @@ def main() -> None:
         sent = client.get_weights()
         flare.send(
             flare.FLModel(
-                params={name: value.numpy() for name, value in sent.weights.items()},
+                params=sent.weights,
                 metrics={name: float(value) for name, value in scores.items()},
                 meta={MetaKey.NUM_STEPS_CURRENT_ROUND: sent.statistics[FlStatistics.NUM_EXECUTED_ITERATIONS]},
             )
