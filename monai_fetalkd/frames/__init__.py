@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .frame import MAX_PIXELS, MIN_SIDE, Frame, FrameError
 from .reader import count_frames, find_frames, iterate_frames, read_frame
-from .sector import Sector, find_sector
+from .sector import Sector, crop_to_sector, find_sector
 
 __all__ = [
     "MAX_PIXELS",
@@ -16,6 +16,7 @@ __all__ = [
     "FrameError",
     "Sector",
     "count_frames",
+    "crop_to_sector",
     "find_frames",
     "find_sector",
     "iterate_frames",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Sector", "find_sector"]
+__all__ = ["Sector", "crop_to_sector", "find_sector"]
 
 Mask = NDArray[np.bool_]
 Profile = NDArray[Any]
@@ -92,6 +92,35 @@ def find_sector(pixels: NDArray[Any]) -> Sector:
         black = np.arange(int(surface.max()))[:, None] < surface.astype(np.intp)
         mask[: len(black)] &= ~black
     return Sector((top, left, bottom, right), mask)
+
+
+def crop_to_sector(pixels: NDArray[Any], region: tuple[int, int, int, int] | None = None) -> NDArray[Any]:
+    """Cut a frame to its scan sector and blank all around it.
+
+    Args:
+        pixels: grey levels 0 to 255 of shape ``(H, W)``, of any type.
+        region: ``(top, left, bottom, right)`` of the B-mode picture, where the file has told one: what lies outside is
+            cut away before the sector is looked for.
+
+    Returns:
+        What :func:`find_sector` finds, as a new array of the same type, 0 outside the sector.
+
+    Raises:
+        ValueError: see :func:`find_sector`.
+
+    Example:
+        >>> frame = np.zeros((120, 160))
+        >>> frame[20:100, 30:130] = np.random.default_rng(0).uniform(40, 200, (80, 100))
+        >>> frame[5:8, 5:25] = 255  # a logo
+        >>> crop_to_sector(frame).shape
+        (80, 100)
+    """
+    if region is not None:
+        top, left, bottom, right = region
+        pixels = pixels[top:bottom, left:right]
+    sector = find_sector(pixels)
+    top, left, bottom, right = sector.box
+    return pixels[top:bottom, left:right] * sector.mask.astype(pixels.dtype)  # numpy multiplies by booleans slowly
 
 
 def _find_tissue(pixels: NDArray[Any], step: int) -> Mask:

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from monai_fetalkd._tensor import plain
-from monai_fetalkd.frames.sector import find_sector
+from monai_fetalkd.frames import crop_to_sector, find_sector
 
 __all__ = ["CropSectord", "SectorMaskd"]
 
@@ -23,7 +23,7 @@ class CropSectord(MapTransform):
 
     A frame is first cropped to ``meta["region"]``, the ``(top, left, bottom, right)`` of the B-mode picture, where
     its file has told one. The sector is then found in the pixels, see
-    :func:`~monai_fetalkd.frames.sector.find_sector`; a frame without a clear one is left whole.
+    :func:`monai_fetalkd.frames.find_sector`; a frame without a clear one is left whole.
 
     Args:
         keys: keys of the frames: ``(1, H, W)``, grey levels 0 to 255. They become float32 of shape ``(1, h, w)``, 0
@@ -47,15 +47,9 @@ class CropSectord(MapTransform):
         for key in self.key_iterator(item):
             frame = item[key]
             pixels = _pixels(frame, key)
-            if not isinstance(frame, MetaTensor):
-                item[key] = _crop(pixels)
-                continue
-            meta = dict(frame.meta)
-            region = meta.pop("region", None)
-            if region is not None:
-                top, left, bottom, right = region
-                pixels = pixels[top:bottom, left:right]
-            item[key] = MetaTensor(_crop(pixels), meta=meta)
+            meta = dict(frame.meta) if isinstance(frame, MetaTensor) else {}
+            cropped = torch.from_numpy(crop_to_sector(pixels, meta.pop("region", None))).float()[None]
+            item[key] = MetaTensor(cropped, meta=meta) if isinstance(frame, MetaTensor) else cropped
         return item
 
 
@@ -102,10 +96,3 @@ def _pixels(frame: Tensor, key: Hashable) -> np.ndarray:
     if frame.ndim != 3 or frame.shape[0] != 1:
         raise ValueError(f"A sector is found in frames (1, H, W), but '{key}' is {tuple(frame.shape)}.")
     return plain(frame)[0].numpy()
-
-
-def _crop(pixels: np.ndarray) -> Tensor:
-    sector = find_sector(pixels)
-    top, left, bottom, right = sector.box
-    blanked = pixels[top:bottom, left:right] * sector.mask.astype(np.float32)  # numpy multiplies by booleans slowly
-    return torch.from_numpy(blanked.astype(np.float32, copy=False))[None]
