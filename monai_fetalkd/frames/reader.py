@@ -1,4 +1,4 @@
-"""Any file as frames: the four functions that the rest of the package reads with."""
+"""Any file as frames: the functions that the rest of the package reads with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .guard import opened
 from .kinds import HEAD, SUFFIXES, check_name, sniff
 from .pictures import PictureSource
 
-__all__ = ["count_frames", "find_frames", "iterate_frames", "read_frame"]
+__all__ = ["count_frames", "find_frames", "iterate_frames", "open_frames", "read_frame"]
 
 
 def read_frame(path: str | os.PathLike[str], number: int | None = None) -> Frame:
@@ -43,7 +43,7 @@ def read_frame(path: str | os.PathLike[str], number: int | None = None) -> Frame
         >>> pixels.shape, pixels.dtype, round(float(pixels.max()), 3)
         ((20, 24), dtype('float32'), 186.381)
     """
-    with _open(path) as source:
+    with open_frames(path) as source:
         if number is None and source.count > 1:
             raise FrameError(os.fspath(path), f"it holds {source.count} frames: name one by its number (key 'frame')")
         number = number or 0
@@ -68,7 +68,7 @@ def iterate_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
         FileNotFoundError: when there is no such file.
         FrameError: when the file, or the frame that comes next, cannot be read.
     """
-    with _open(path) as source:
+    with open_frames(path) as source:
         for number in range(source.count):
             yield source.frame(number)
 
@@ -86,7 +86,7 @@ def count_frames(path: str | os.PathLike[str]) -> int:
         FileNotFoundError: when there is no such file.
         FrameError: when it is no file of frames, or its header is damaged.
     """
-    with _open(path) as source:
+    with open_frames(path) as source:
         return source.count
 
 
@@ -130,7 +130,19 @@ def _is_candidate(path: Path, folder: Path) -> bool:
 
 
 @contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[FrameSource]:
+def open_frames(path: str | os.PathLike[str]) -> Iterator[FrameSource]:
+    """Open a file for those who want several of its frames, in any order, and go on after a damaged one.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The open file, which knows how many frames it holds and decodes each when it is asked for.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        FrameError: when it is no file of frames, or its header is damaged.
+    """
     name = os.fspath(path)
     with opened(name) as stream:
         kind = sniff(stream.read(HEAD))
