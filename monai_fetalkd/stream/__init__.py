@@ -1,0 +1,33 @@
+"""Frames as they come, recognised one after the other. Nothing here needs torch or MONAI."""
+
+from __future__ import annotations
+
+from .answers import Answer, Summary
+from .arrivals import Arrival, Source, paced
+from .best import BestFrame, BestFrames
+from .latest import Latest
+from .movies import Movie, open_movie
+from .overlay import Overlay
+from .smoothing import Smoothing
+from .sources import open_source
+from .stream import FrameRecognizer, Stream
+from .timeline import Timeline
+
+__all__ = [
+    "Answer",
+    "Arrival",
+    "BestFrame",
+    "BestFrames",
+    "FrameRecognizer",
+    "Latest",
+    "Movie",
+    "Overlay",
+    "Smoothing",
+    "Source",
+    "Stream",
+    "Summary",
+    "Timeline",
+    "open_movie",
+    "open_source",
+    "paced",
+]

@@ -1,0 +1,74 @@
+"""The best frame of each plane, which is what a sonographer keeps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from monai_fetalkd.files import written_whole
+
+from .answers import Answer
+
+__all__ = ["BestFrame", "BestFrames"]
+
+
+@dataclass(frozen=True)
+class BestFrame:
+    """The best frame of a plane so far.
+
+    Args:
+        number: index of the frame in its source.
+        time_ms: milliseconds since the first frame, where the source tells.
+        probability: of the plane in this frame alone.
+        pixels: grey levels, uint8 of shape (height, width), as large as they came.
+    """
+
+    number: int
+    time_ms: float | None
+    probability: float
+    pixels: np.ndarray
+
+
+class BestFrames:
+    """Keeps one frame a plane: the first of those with the largest probability.
+
+    A frame is a candidate where it shows the plane by itself and the smoothed answer is that plane too; so neither a
+    single outlier nor a frame that only follows better ones is kept.
+
+    Attributes:
+        frames: the best frame of each plane that was seen.
+        files: the file of each, once they are written.
+    """
+
+    def __init__(self) -> None:
+        self.frames: dict[str, BestFrame] = {}
+        self.files: dict[str, Path] = {}
+
+    def add(self, answer: Answer) -> None:
+        """Look at one answer."""
+        plane = answer.plane
+        if plane is None or plane != max(answer.probabilities, key=answer.probabilities.__getitem__):
+            return
+        probability = answer.probabilities[plane]
+        if plane not in self.frames or probability > self.frames[plane].probability:
+            pixels = np.rint(answer.frame.pixels).astype(np.uint8)
+            self.frames[plane] = BestFrame(answer.number, answer.time_ms, probability, pixels)
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Write the frames as 8-bit grey PNG, each whole or not at all.
+
+        A file has the name of its plane, with characters that file names may not have as ``%2F``.
+
+        Args:
+            folder: where to; it is made where it does not exist. Frames of these planes from before are replaced.
+        """
+        for plane, frame in self.frames.items():
+            file = Path(folder) / f"{quote(plane, safe=' ')}.png"
+            with written_whole(file) as temporary:
+                Image.fromarray(frame.pixels).save(temporary, format="PNG")
+            self.files[plane] = file

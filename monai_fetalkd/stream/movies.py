@@ -1,0 +1,123 @@
+"""Overlays as a film: MP4 with every frame, GIF with a choice of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from monai_fetalkd.files import written_whole
+
+from .video import import_opencv
+
+__all__ = ["Movie", "open_movie"]
+
+_LONGEST_GIF = 240  # frames
+_WIDEST_GIF = 480  # pixels
+_FPS = 25.0  # where the source does not tell
+
+
+class Movie(Protocol):
+    """A film that is being made."""
+
+    def add(self, picture: Image.Image, number: int) -> None:
+        """Add the picture of the frame of this number; numbers grow."""
+
+    def close(self) -> None:
+        """Write the film, or end it."""
+
+
+def open_movie(path: str | os.PathLike[str], fps: float | None = None) -> Movie:
+    """Begin a film.
+
+    Args:
+        path: the file. ``.mp4`` is MPEG-4 video, through OpenCV: all frames, a missing one shown as the one before it,
+            so that it runs as long as the source did. ``.gif`` is reduced to 480 pixels and 240 frames.
+        fps: frames a second of the source; 25 where it does not tell.
+
+    Returns:
+        The film, which the first frame gives its size.
+
+    Raises:
+        ValueError: when the name ends otherwise, or OpenCV is needed and not installed.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".gif":
+        return _Gif(Path(path), fps or _FPS)
+    if suffix == ".mp4":
+        return _Mp4(Path(path), fps or _FPS)
+    raise ValueError(f"An overlay is a .mp4 or .gif file, not '{os.fspath(path)}'.")
+
+
+class _Gif:
+    """Holds the frames, every n-th of them; when they become too many, every second goes and n doubles."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._stride = 1
+        self._next = 0
+        self._pictures: list[tuple[int, Image.Image]] = []
+
+    def add(self, picture: Image.Image, number: int) -> None:
+        if number < self._next:
+            return
+        if self._pictures:
+            picture = ImageOps.pad(picture, self._pictures[0][1].size)
+        else:
+            picture.thumbnail((_WIDEST_GIF, _WIDEST_GIF))
+        self._pictures.append((number, picture.quantize(64)))
+        if len(self._pictures) >= _LONGEST_GIF:
+            self._pictures = self._pictures[::2]
+            self._stride *= 2
+        self._next = self._pictures[-1][0] + self._stride
+
+    def close(self) -> None:
+        if not self._pictures:
+            return
+        numbers, pictures = zip(*self._pictures, strict=True)
+        steps = np.diff([*numbers, numbers[-1] + self._stride])
+        # viewers show a frame of less than 20 ms for longer
+        durations = [max(20, round(1000 * step / self._fps)) for step in steps.tolist()]
+        with written_whole(self._path) as temporary:
+            pictures[0].save(
+                temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
+            )
+
+
+class _Mp4:
+    def __init__(self, path: Path, fps: float) -> None:
+        self._cv2 = import_opencv()
+        self._path, self._fps = path, fps
+        self._part = path.with_name(f"{path.stem}.part{path.suffix}")  # OpenCV tells the format by the suffix
+        self._writer: Any = None
+        self._size = (0, 0)
+        self._picture = np.empty(0, np.uint8)
+        self._last = 0
+
+    def add(self, picture: Image.Image, number: int) -> None:
+        if self._writer is None:
+            self._size = picture.width // 2 * 2, picture.height // 2 * 2  # the codec takes even sizes only
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            code = self._cv2.VideoWriter_fourcc(*"mp4v")
+            writer = self._cv2.VideoWriter(str(self._part), code, self._fps, self._size)
+            if not writer.isOpened():
+                raise ValueError(f"The overlay '{self._path}' cannot be written: OpenCV has no encoder for it.")
+            self._writer = writer
+            self._last = number - 1
+        else:
+            for _ in range(self._last + 1, number):
+                self._writer.write(self._picture)
+        fitted = picture if picture.size == self._size else ImageOps.pad(picture, self._size)
+        self._picture = np.ascontiguousarray(np.asarray(fitted)[..., ::-1])
+        self._writer.write(self._picture)
+        self._last = number
+
+    def close(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        with written_whole(self._path) as temporary:
+            os.replace(self._part, temporary)

@@ -1,0 +1,57 @@
+"""Answers drawn onto their frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .answers import Answer
+from .colors import NO_PLANE, plane_colors
+
+__all__ = ["Overlay"]
+
+
+class Overlay:
+    """Draws the plane and its probability under a frame: a strip, so that no pixel of the frame is covered.
+
+    The bar is as long as the smoothed probability; each plane has its colour and is named, and an answer that is no
+    standard plane has a grey outline for a bar, so that nothing hangs on telling colours apart.
+
+    Args:
+        class_names: names of the classes.
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self._colors = plane_colors(class_names)
+
+    def draw(self, answer: Answer) -> Image.Image:
+        """One frame with its answer.
+
+        Args:
+            answer: the answer, with its frame.
+
+        Returns:
+            An RGB picture as wide as the frame, and higher by the strip.
+        """
+        frame = Image.fromarray(np.rint(answer.frame.pixels).astype(np.uint8))
+        width, height = frame.size
+        line = max(10, width // 24)
+        picture = Image.new("RGB", (width, height + 2 * line))
+        picture.paste(frame)
+        pen = ImageDraw.Draw(picture)
+        text = f"{answer.plane or 'no standard plane'}  {100 * answer.probability:.0f}%"
+        font = ImageFont.load_default(size=0.75 * line)
+        pen.text((line // 4, height + line // 2), text, "white", font, anchor="lm")
+        bar = (
+            line // 4,
+            height + 1.25 * line,
+            line // 4 + answer.probability * (width - line // 2),
+            height + 1.75 * line,
+        )
+        if answer.plane is None:
+            pen.rectangle(bar, outline=NO_PLANE)
+        else:
+            pen.rectangle(bar, fill=self._colors[answer.plane])
+        return picture
