@@ -1,0 +1,8 @@
+"""The torch-free runtime: an exported network and what its frames go through, on a machine without torch and MONAI."""
+
+from __future__ import annotations
+
+from .preprocessing import Preprocessing
+from .recognizer import Recognizer
+
+__all__ = ["Preprocessing", "Recognizer"]

@@ -1,0 +1,166 @@
+"""The runtimes that compute an exported network, behind one interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+
+__all__ = ["BACKENDS", "OnnxRuntimeSession", "OpenVinoSession", "Session", "fastest", "open_sessions"]
+
+_ROUNDS = 9
+_MARGIN = 0.9  # a runtime must take less than this share of the default one's time
+
+
+class Session(Protocol):
+    """A network loaded by a runtime; several threads may call it.
+
+    Attributes:
+        name: the runtime.
+        metadata: what the file tells of itself.
+        shape: channels, height and width of the input "image", -1 where it takes any.
+    """
+
+    name: str
+    metadata: Mapping[str, str]
+    shape: tuple[int, ...]
+
+    def __call__(self, inputs: np.ndarray, output: str) -> np.ndarray:
+        """One named output for a batch of the input "image", float32."""
+
+
+class OnnxRuntimeSession:
+    """A network on ONNX Runtime.
+
+    Args:
+        path: the ONNX file.
+        threads: threads of one call.
+
+    Raises:
+        ValueError: when the file is no network that the runtime loads.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, path: str, threads: int) -> None:
+        import onnxruntime  # takes 0.1 s
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no class in common but this
+            raise ValueError(f"ONNX Runtime cannot load '{path}': {error}.") from error
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        sides = self._session.get_inputs()[0].shape[1:]
+        self.shape = tuple(side if isinstance(side, int) else -1 for side in sides)
+
+    def __call__(self, inputs: np.ndarray, output: str) -> np.ndarray:
+        """One named output for a batch of the input "image", float32."""
+        return self._session.run([output], {"image": inputs})[0]
+
+
+class OpenVinoSession:
+    """A network on OpenVINO, in float32 where the file is: by default OpenVINO rounds to bfloat16 where the CPU can.
+
+    Args:
+        path: the ONNX file.
+        threads: threads of one call.
+
+    Raises:
+        ValueError: when the file is no network that the runtime loads.
+    """
+
+    name = "openvino"
+
+    def __init__(self, path: str, threads: int) -> None:
+        import openvino  # takes 0.3 s
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # the integers of an INT8 file stay integers
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            raise ValueError(f"OpenVINO cannot load '{path}': {error}.") from error
+        entries = model.get_rt_info("framework").astype(dict) if model.has_rt_info("framework") else {}
+        self.metadata: Mapping[str, str] = {key: entry.value for key, entry in entries.items()}
+        sides = list(model.input(0).partial_shape)[1:]
+        self.shape = tuple(side.get_length() if side.is_static else -1 for side in sides)
+        self._lock = Lock()  # a request computes one batch at a time
+
+    def __call__(self, inputs: np.ndarray, output: str) -> np.ndarray:
+        """One named output for a batch of the input "image", float32."""
+        with self._lock:
+            return self._request.infer({"image": inputs})[output]
+
+
+_SESSIONS: dict[str, type[OnnxRuntimeSession] | type[OpenVinoSession]] = {
+    session.name: session for session in (OnnxRuntimeSession, OpenVinoSession)
+}
+
+BACKENDS = ("auto", *_SESSIONS)
+"""What a runtime is chosen by: its name, or "auto"."""
+
+
+def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Session]:
+    """Load a network with the runtime of this name, or with each one that is installed.
+
+    Args:
+        path: the ONNX file.
+        backend: one of ``BACKENDS``.
+        threads: threads of one call.
+
+    Returns:
+        One session, or for "auto" one of each runtime, ONNX Runtime first.
+
+    Raises:
+        ImportError: when the runtime, or for "auto" any, is not installed.
+        ValueError: when there is no such backend, less than one thread, or the file cannot be loaded.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"There is no runtime '{backend}': choose one of {', '.join(BACKENDS)}.")
+    if threads < 1:
+        raise ValueError(f"A network runs on one thread or more, not on {threads}.")
+    wanted = _SESSIONS if backend == "auto" else (backend,)
+    installed = [name for name in wanted if find_spec(name)]
+    if not installed:
+        extra = "openvino" if backend == "openvino" else "runtime"
+        raise ImportError(f'To run exported networks, run `pip install "monai-fetalkd[{extra}]"`.')
+    return [_SESSIONS[name](path, threads) for name in installed]
+
+
+def fastest(sessions: Sequence[Session], inputs: np.ndarray) -> Session:
+    """The first session, unless another is faster by more than a tenth.
+
+    The median of nine calls each counts, made in turns, after one that warms up.
+
+    Args:
+        sessions: the same network on several runtimes.
+        inputs: a batch to time them with.
+
+    Returns:
+        One of the sessions.
+    """
+    if len(sessions) == 1:
+        return sessions[0]
+    seconds = np.empty((1 + _ROUNDS, len(sessions)))
+    for turn in seconds:
+        for number, session in enumerate(sessions):
+            start = time.perf_counter()
+            session(inputs, "logits")
+            turn[number] = time.perf_counter() - start
+    shares = np.median(seconds[1:], axis=0)
+    shares[0] *= _MARGIN
+    return sessions[int(shares.argmin())]
