@@ -13,7 +13,7 @@ from monai_fetalkd import __version__
 __all__ = ["main"]
 
 # each is a module of monai_fetalkd.commands whose docstring is its help
-_COMMANDS = ("datalist", "check", "evaluate", "study")
+_COMMANDS = ("datalist", "check", "evaluate", "study", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         1
     """
     parser = argparse.ArgumentParser(
-        prog="python -m monai_fetalkd", description="Knowledge distillation for MONAI: data, evaluation, studies."
+        prog="python -m monai_fetalkd",
+        description="Knowledge distillation for MONAI: data, evaluation, studies, terminals.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         return parsed.run(parsed)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from monai.networks.utils import eval_mode
 from torch import nn
 
-__all__ = ["check_networks", "config_item", "fitting_threads", "native_precision", "prepare_run"]
+__all__ = ["check_networks", "config_item", "fitting_threads", "native_precision", "prepare_run", "root_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +176,28 @@ def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int]
             )
 
 
+def root_error(error: BaseException) -> BaseException:
+    """The error of a component or an expression, without those that MONAI wraps around it for each level of a config.
+
+    Args:
+        error: what came out of a config.
+
+    Returns:
+        The innermost error, which may be the same.
+
+    Example:
+        >>> parser = ConfigParser({"folder": "$open('/nowhere')"})
+        >>> try:
+        ...     parser.get_parsed_content("folder")
+        ... except RuntimeError as error:
+        ...     root_error(error)
+        FileNotFoundError(2, 'No such file or directory')
+    """
+    while error.__cause__ is not None and str(error).startswith(_WRAPPERS):
+        error = error.__cause__
+    return error
+
+
 def _log_to(to_file: logging.FileHandler, quiet: bool) -> None:
     root = logging.getLogger()
     for handler in root.handlers[:]:
@@ -202,8 +224,7 @@ def _check_device(device: torch.device) -> None:
 
 def _told_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An excepthook: the sentence alone where the user can mend the error, the traceback where it is ours."""
-    while error.__cause__ is not None and str(error).startswith(_WRAPPERS):
-        error = error.__cause__
+    error = root_error(error)
     if _ended_elsewhere(error):
         error = ConnectionError(
             "another process of this job has ended: see what it or torchrun tells, and go on with the same command and "

@@ -1,0 +1,118 @@
+r"""Export a trained student: ONNX in float32 and INT8, and .pt2, verified on frames of a datalist.
+
+It needs the configs that trained the student, in the same order, for its network, its classes, and what a frame goes
+through; export.json has to lie beside the first of them. The folder gets student.onnx, student.int8.onnx, student.pt2
+and the report export.json.
+
+Float32 files must give PyTorch's answer on every frame of the test split. The INT8 file, calibrated on training frames,
+must decide as they do on enough frames; otherwise it is not written, and the command ends with status 1.
+
+For example
+
+  python -m monai_fetalkd export --config_file bundle/configs/train.json bundle/configs/ultrasound.json \
+      --ckpt bundle/models/model.pt --dataset_dir planes.json --output_dir exported
+
+What the training changed on its command line has to be changed here too: after `--image_size "[96,96]"`, say
+`--set "image_size=[96,96]"`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("--config_file", nargs="+", required=True, metavar="FILE", help="the configs of the training")
+    parser.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of the student, such as model.pt")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument("--dataset_dir", metavar="DATA", help="what holds the frames (default: as the configs say)")
+    parser.add_argument(
+        "--agreement",
+        type=float,
+        default=0.98,
+        metavar="SHARE",
+        help="least share of frames on which INT8 decides as float32 does (0.98)",
+    )
+    parser.add_argument(
+        "--set",
+        type=_item,
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="ITEM=VALUE",
+        help="items of the configs to change, such as image_size=[96,96]",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an older export in that folder")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, verify, and print what came of it.
+
+    Args:
+        arguments: what :func:`add_arguments` defines.
+
+    Returns:
+        0
+
+    Raises:
+        ImportError: when what writes the files is not installed.
+        ValueError, OSError: when an input does not fit, or a file is refused.
+    """
+    if not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        raise ImportError('To export networks, run `pip install "monai-fetalkd[export]"`.')
+    from monai.bundle import ConfigParser
+
+    from monai_fetalkd.workflow import root_error
+
+    folder = Path(arguments.config_file[0]).absolute().parent
+    configs = [*arguments.config_file, str(folder / "export.json")]
+    for config in configs:
+        if not Path(config).is_file():
+            raise FileNotFoundError(f"There is no config '{config}'.")
+    parser = ConfigParser()
+    parser.read_config(configs)
+    changes: dict[str, Any] = {
+        "bundle_root": str(folder.parent),
+        "ckpt": arguments.ckpt,
+        "export_dir": arguments.output_dir,
+        "agreement": arguments.agreement,
+        "overwrite": arguments.overwrite,
+        **dict(arguments.set),
+    }
+    if arguments.dataset_dir is not None:
+        changes["dataset_dir"] = arguments.dataset_dir
+    parser.update(changes)
+    try:
+        parser.get_parsed_content("initialize")
+        export = parser.get_parsed_content("export")
+    except RuntimeError as error:
+        raise root_error(error) from None
+    content = export()
+    print(_table(content))
+    print(f"\nThe files are in '{arguments.output_dir}', with all figures in export.json.")
+    return 0
+
+
+def _item(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"an item is changed as ITEM=VALUE, not as {text}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value  # a word, a path, an expression
+
+
+def _table(content: dict[str, Any]) -> str:
+    lines = [f"{'':18}{'bytes':>10}{'same class':>12}{'accuracy':>10}"]
+    for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
+        figures = content[name]
+        lines.append(f"{name:18}{figures['bytes']:>10,}{figures['agreement']:>12.2%}{figures['accuracy']:>10.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,24 @@
+"""The student leaves PyTorch and stays the same network: ONNX in float32 and INT8, ``.pt2``, verified and reported."""
+
+from __future__ import annotations
+
+from .calibration import balanced_rows
+from .export import Export
+from .fake_quantization import fake_quantized
+from .files import NetworkWithAttention, trace, write_int8, write_onnx, write_program
+from .threshold import answer_threshold, answered
+from .verification import compare_logits
+
+__all__ = [
+    "Export",
+    "NetworkWithAttention",
+    "answer_threshold",
+    "answered",
+    "balanced_rows",
+    "compare_logits",
+    "fake_quantized",
+    "trace",
+    "write_int8",
+    "write_onnx",
+    "write_program",
+]

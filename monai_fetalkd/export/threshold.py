@@ -1,0 +1,72 @@
+"""When to answer "no standard plane": the top probability below which a network keeps silent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from monai_fetalkd.evaluation import Predictions
+
+__all__ = ["answer_threshold", "answered"]
+
+
+def answer_threshold(predictions: Predictions, target: float = 0.95) -> float | None:
+    r"""The smallest top probability from which on a network is right often enough.
+
+    With :math:`p_i` the top probability of frame :math:`i` and :math:`r_i` whether its class is right, it is
+
+    .. math::
+        t = \min \Big\{ p_j : \frac{\sum_i r_i [p_i \ge p_j]}{\sum_i [p_i \ge p_j]} \ge \text{target} \Big\}
+
+    so as many frames as possible are answered, and of the answers at least ``target`` are right. A network that is
+    right often enough on all frames gets the smallest top probability it has shown: it keeps silent only where it is
+    less sure than on any of them.
+
+    Choose it on validation frames, with probabilities after temperature scaling, and judge it on others.
+
+    Args:
+        predictions: the frames to choose it on.
+        target: share of right answers, above 0 and at most 1.
+
+    Returns:
+        The threshold; None where no answers, not even the surest, are right often enough.
+
+    Raises:
+        ValueError: when the target is no such share.
+
+    Example:
+        >>> rows = [{"image": f"{number}.png", "label": 0} for number in range(4)]
+        >>> probabilities = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]  # the third is wrong
+        >>> answer_threshold(Predictions.from_rows(("brain", "other"), rows, probabilities))
+        0.8
+    """
+    if not 0 < target <= 1:
+        raise ValueError(f"The share of right answers is above 0 and at most 1, not {target}.")
+    top = predictions.probabilities.max(axis=1)
+    right = predictions.classes == predictions.labels
+    order = np.argsort(-top)
+    shares = np.cumsum(right[order]) / np.arange(1, len(top) + 1)
+    last_of_equals = np.append(np.diff(top[order]) != 0, True)  # frames of one probability are answered together
+    enough = np.flatnonzero(last_of_equals & (shares >= target))
+    return float(top[order[enough[-1]]]) if len(enough) else None
+
+
+def answered(predictions: Predictions, threshold: float | None) -> dict[str, float | None]:
+    """What a threshold does: how many frames are answered, and how many of the answers are right.
+
+    Args:
+        predictions: the frames to judge it on.
+        threshold: frames whose top probability is below are not answered; None answers all.
+
+    Returns:
+        ``coverage`` (share of the frames that are answered) and ``accuracy`` (share of these that are right; None
+        where nothing is answered).
+
+    Example:
+        >>> rows = [{"image": "a.png", "label": 0}, {"image": "b.png", "label": 0}]
+        >>> predictions = Predictions.from_rows(("brain", "other"), rows, [[0.9, 0.1], [0.4, 0.6]])
+        >>> answered(predictions, threshold=0.8)
+        {'coverage': 0.5, 'accuracy': 1.0}
+    """
+    sure = predictions.probabilities.max(axis=1) >= (threshold or 0)
+    right = (predictions.classes == predictions.labels)[sure]
+    return {"coverage": float(sure.mean()), "accuracy": float(right.mean()) if len(right) else None}

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from monai_fetalkd.__main__ import main
+from monai_fetalkd.checkpoints import save_weights
+from monai_fetalkd.commands import export
+from monai_fetalkd.data import make_phantom
+from monai_fetalkd.networks import student_resnet
+from monai_fetalkd.runtime import Recognizer
+
+_TINY = {"image_size": [32, 32], "num_workers": 0, "network_def#width": 2}
+_SET = ("calibration#per_class=2", "target=1e-6")
+
+
+@pytest.fixture
+def command(project_dir, tmp_path):
+    """Runs the command on a tiny network of the phantom's configs, with other arguments where given."""
+    configs = project_dir / "bundle" / "configs"
+    (tmp_path / "tiny.json").write_text(json.dumps(_TINY))
+    data = make_phantom(tmp_path / "phantom", train=12, val=6, test=6, size=32)
+    save_weights(student_resnet(width=2, layers=(1, 1, 1, 1)), tmp_path / "model.pt")
+
+    def run(*arguments, ckpt=tmp_path / "model.pt", dataset=data, first="train.json", output=tmp_path / "exported"):
+        files = [str(configs / first), str(configs / "phantom.json"), str(tmp_path / "tiny.json")]
+        given = ["--ckpt", str(ckpt), "--dataset_dir", str(dataset), "--output_dir", str(output)]
+        return main(["export", "--config_file", *files, *given, "--set", *_SET, *arguments])
+
+    return run
+
+
+def test_the_files_of_a_training_are_exported_and_told(command, tmp_path, capsys):
+    older = tmp_path / "exported" / "student.onnx"
+    older.parent.mkdir()
+    older.write_text("older")
+    assert command() == 1
+    assert "There is an older export" in capsys.readouterr().err
+    assert older.read_text() == "older"
+
+    assert command("--overwrite", "--agreement", "0.5", "--set", "image_size=[48,48]", "split=validation") == 0
+    told = capsys.readouterr()
+    assert not re.search("INFO|constant folding", told.err)
+    content = json.loads((tmp_path / "exported" / "export.json").read_text())
+    for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
+        size = (tmp_path / "exported" / name).stat().st_size
+        (line,) = [line for line in told.out.splitlines() if line.startswith(f"{name} ")]
+        figures = content[name]
+        assert line.split()[1:] == [f"{size:,}", f"{figures['agreement']:.2%}", f"{figures['accuracy']:.3f}"]
+    assert content["split"] == "validation"
+    assert content["student.int8.onnx"]["least_agreement"] == 0.5
+    assert Recognizer(tmp_path / "exported" / "student.int8.onnx").preprocessing.size == (48, 48)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ckpt": "nowhere.pt"}, "The checkpoint 'nowhere.pt' does not exist"),
+        ({"dataset": "/nowhere"}, "nowhere"),
+        ({"first": "none.json"}, r"There is no config '.*none.json'"),
+    ],
+)
+def test_what_the_user_can_mend_is_told_in_one_sentence(command, capsys, changes, said):
+    assert command(**changes) == 1
+    told = capsys.readouterr().err
+    assert re.match(f"error: .*{said}", told)
+    assert told.count("\n") == 1
+
+
+def test_an_item_without_a_value_is_a_wrong_argument(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command("--set", "image_size")
+    assert caught.value.code == 2
+    assert "ITEM=VALUE, not as image_size" in capsys.readouterr().err
+
+
+def test_without_what_writes_the_files_it_says_what_to_install(command, monkeypatch, capsys):
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    assert command() == 1
+    assert 'pip install "monai-fetalkd[export]"' in capsys.readouterr().err
