@@ -1,0 +1,207 @@
+"""Recognise frames as they come: a cine loop, a video, a folder, standard input, a capture device.
+
+MODEL is an exported network (ONNX). SOURCE is one of
+
+  a file      multi-frame DICOM, or any other file of frames; every frame is answered
+  a video     any that OpenCV reads; every frame is answered
+  a folder    of frames, in natural order of their names; every frame is answered
+  -           standard input: PNG or JPEG files one behind the other, or bare grey levels (--raw); the latest frame wins
+  0, 1, ...   a capture device, by its number; the latest frame wins
+
+Where the latest frame wins, those that come while inference is busy are dropped and counted. A frame that cannot be
+decoded is counted and skipped.
+
+Each answer is one JSON line on standard output: frame, time_ms (in the loop), plane (null: no standard plane),
+probability (smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped (so
+far). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on standard error
+as text too.
+
+Ctrl-C, SIGTERM and a reader that leaves (| head) end the stream after the current frame, and all files are written.
+The exit status is 0 at the end of the source, 130, 143 and 141 for these three, and 1 when no frame could be decoded.
+
+For example
+
+  python -m monai_fetalkd stream student.onnx loop.dcm --best planes --timeline loop.png --overlay loop.mp4
+  ffmpeg -i rtsp://probe/1 -f rawvideo -pix_fmt gray - | python -m monai_fetalkd stream student.onnx - --raw 960x720
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai_fetalkd.stream import Answer, BestFrames, Stream
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("model", metavar="MODEL", help="the exported network (ONNX)")
+    parser.add_argument("source", metavar="SOURCE", help="where the frames come from, see above")
+    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, for a source that does not tell")
+    parser.add_argument(
+        "--raw", type=_size, metavar="WIDTHxHEIGHT", help="standard input is bare grey levels, one byte a pixel"
+    )
+    parser.add_argument(
+        "--realtime", action="store_true", help="play a file at its own pace, as if it were live: the latest frame wins"
+    )
+    parser.add_argument("--best", metavar="FOLDER", help="write the best frame of each plane here, as PNG")
+    parser.add_argument("--overlay", metavar="FILE", help="write the frames with their answers: .mp4 or .gif")
+    parser.add_argument("--timeline", metavar="PNG", help="write a figure of the answers over time")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="smoothed probability under which it is no standard plane (that of MODEL, if it has one; 0 for none)",
+    )
+    parser.add_argument(
+        "--smoothing",
+        type=int,
+        default=3,
+        metavar="FRAMES",
+        help="by how many frames the answer may lag behind a change of plane; 0 for no smoothing (3)",
+    )
+    parser.add_argument(
+        "--backend", choices=("auto", "onnxruntime", "openvino"), default="auto", help="what runs the network (auto)"
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of inference (1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Recognise the frames of a source.
+
+    Args:
+        arguments: what :func:`add_arguments` defines.
+
+    Returns:
+        The exit status, see the module.
+    """
+    from monai_fetalkd.runtime import Recognizer
+    from monai_fetalkd.stream import BestFrames, Smoothing, Stream, open_source, paced
+
+    recognizer = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    with open_source(arguments.source, fps=arguments.fps, raw=arguments.raw) as source:
+        pace = arguments.realtime and not source.live
+        stream = Stream(
+            recognizer,
+            paced(source) if pace else source,
+            live=source.live or pace,
+            smoothing=Smoothing(arguments.smoothing),
+            threshold=recognizer.threshold if arguments.threshold is None else arguments.threshold,
+        )
+        best = BestFrames()
+        broken = False
+        with ExitStack() as outputs, _stopped_by_signals(stream) as signals:
+            observers = [best.add, *_observers(arguments, recognizer.class_names, source.fps, outputs)]
+            if arguments.best:
+                Path(arguments.best).mkdir(parents=True, exist_ok=True)
+                outputs.callback(best.write, arguments.best)
+            try:
+                for answer in stream:
+                    for observe in observers:
+                        observe(answer)
+                    _print(answer.to_dict())
+            except BrokenPipeError:
+                broken = True
+        try:
+            _print({"summary": _summary(stream, best)})
+        except BrokenPipeError:
+            broken = True
+    print(_summary_text(stream, best), file=sys.stderr)
+    if broken:
+        # Python flushes standard output once more as it ends, and would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    if signals:
+        return 128 + signals[0]
+    return 0 if stream.summary.answered else 1
+
+
+def _observers(
+    arguments: argparse.Namespace, class_names: Sequence[str], fps: float | None, outputs: ExitStack
+) -> Iterator[Callable[[Answer], object]]:
+    """What looks at each answer; ``outputs`` writes the files."""
+    from monai_fetalkd.stream import Overlay, Timeline, open_movie
+
+    if arguments.timeline:
+        timeline = Timeline(class_names)
+        outputs.callback(timeline.write, arguments.timeline)
+        yield timeline.add
+    if arguments.overlay:
+        overlay, movie = Overlay(class_names), open_movie(arguments.overlay, fps)
+        outputs.callback(movie.close)
+        yield lambda answer: movie.add(overlay.draw(answer), answer.number)
+
+
+@contextmanager
+def _stopped_by_signals(stream: Stream) -> Iterator[list[int]]:
+    """Let the first signal end the stream, and the second do what it always does.
+
+    Yields:
+        The signals that came.
+    """
+    received: list[int] = []
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        restore()
+        stream.stop()
+
+    for number in former:
+        signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        restore()
+
+
+def _print(content: dict[str, Any]) -> None:
+    print(json.dumps(content), flush=True)
+
+
+def _summary(stream: Stream, best: BestFrames) -> dict[str, Any]:
+    frames = {
+        plane: {
+            "frame": frame.number,
+            "time_ms": frame.time_ms,
+            "probability": round(frame.probability, 6),
+            "file": str(best.files[plane]) if plane in best.files else None,
+        }
+        for plane, frame in best.frames.items()
+    }
+    return {**stream.summary.to_dict(), "best": frames}
+
+
+def _summary_text(stream: Stream, best: BestFrames) -> str:
+    lines = [
+        f"best {plane}: frame {frame.number}, {frame.probability:.3f}" for plane, frame in sorted(best.frames.items())
+    ]
+    return "\n".join([str(stream.summary), *lines])
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"a frame rate is above 0, not {text}")
+    return rate
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT such as 960x720, not {text}")
+    return int(width), int(height)
