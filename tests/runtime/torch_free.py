@@ -24,11 +24,16 @@ runpy.run_module("monai_fetalkd", run_name="__main__")
 """
 
 
-def run_without_torch(code: str | Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run Python code, or ``python -m monai_fetalkd`` with these arguments, in a process without torch and MONAI.
+def command_without_torch(code: str | Sequence[Any]) -> list[str]:
+    """The command of a process without torch and MONAI: Python code, or ``python -m monai_fetalkd`` with arguments."""
+    body, arguments = (code, ()) if isinstance(code, str) else (_COMMAND, code)
+    return [sys.executable, "-c", _PROLOGUE + body, *map(str, arguments)]
+
+
+def run_without_torch(code: str | Sequence[Any], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run such a process to its end.
 
     ``options`` are those of ``subprocess.run``; what the process prints is captured as text.
     """
-    body, arguments = (code, ()) if isinstance(code, str) else (_COMMAND, code)
-    command = [sys.executable, "-c", _PROLOGUE + body, *map(str, arguments)]
-    return subprocess.run(command, **{"capture_output": True, "text": True, "timeout": 60, **options})
+    defaults = {"capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run(command_without_torch(code), **{**defaults, **options})

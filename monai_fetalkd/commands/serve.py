@@ -1,0 +1,113 @@
+"""Show an exported network on a page in the browser: upload a frame or a cine, see its planes.
+
+MODEL is a file of the command export. The page, and what is behind it for programs (POST /predict, GET /healthz,
+/metrics, /openapi.json), are for this machine: they listen on its loopback address and nowhere else. Others reach them
+through a proxy that brings encryption along; then set a token. It is the content of the file --token_file, or of the
+environment variable MONAI_FETALKD_TOKEN, and has to be sent as bearer token; a browser asks for it as a password, of
+any user. What is uploaded is not stored.
+
+For example
+
+  python -m monai_fetalkd serve student.int8.onnx
+  curl --data-binary @frame.png http://localhost:8000/predict
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("model", metavar="MODEL", help="the exported network (ONNX)")
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="port of 127.0.0.1, 0 for any that is free (8000)"
+    )
+    parser.add_argument("--token_file", metavar="FILE", help="a file that holds the token alone")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "onnxruntime", "openvino"),
+        default="auto",
+        help="what computes the network (auto)",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that it computes with (1)")
+    parser.add_argument("--megabytes", type=int, default=64, metavar="N", help="largest upload (64)")
+    parser.add_argument("--frames", type=int, default=1000, metavar="N", help="longest cine (1000)")
+    parser.add_argument(
+        "--seconds", type=float, default=60, metavar="S", help="longest time to upload, and again to recognise (60)"
+    )
+    parser.add_argument(
+        "--requests_per_minute", type=int, default=600, metavar="N", help="most requests of one client (600)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted.
+
+    Args:
+        arguments: what :func:`add_arguments` defines.
+
+    Returns:
+        0, when it was interrupted.
+
+    Raises:
+        ValueError: when the model is no exported network, a limit is not positive, the token is empty or too short, or
+            the port is taken, or the packages of the server are not installed.
+        OSError: when a file does not exist.
+    """
+    from monai_fetalkd.runtime import Recognizer
+
+    try:
+        import uvicorn
+
+        from monai_fetalkd.serve import Limits, create_app
+    except ImportError as error:
+        raise ValueError(f'The server needs {error.name}: run `pip install "monai-fetalkd[serve]"`.') from None
+
+    limits = Limits(
+        megabytes=arguments.megabytes,
+        frames=arguments.frames,
+        seconds=arguments.seconds,
+        requests_per_minute=arguments.requests_per_minute,
+    )
+    token = _read_token(arguments.token_file)
+    recognizer = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    # a client may not tell another address than its own (proxy_headers), or the rate would not hold
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(recognizer, limits, token),
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            log_level="warning",
+            limit_concurrency=8 * limits.under_way,
+        )
+    )
+    with _listening(arguments.port) as listener, suppress(KeyboardInterrupt):
+        port = listener.getsockname()[1]
+        print(f"The page is at http://localhost:{port} ({recognizer.backend}); end it with Ctrl+C.", flush=True)
+        server.run(sockets=[listener])
+    return 0
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "there is no such port"
+        raise ValueError(f"The server cannot listen on port {port} ({reason}): choose another with --port.") from None
+
+
+def _read_token(path: str | None) -> str | None:
+    token = os.environ.get("MONAI_FETALKD_TOKEN") if path is None else Path(path).read_text(encoding="utf-8").strip()
+    if token is not None and not (len(token) >= 16 and token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError(
+            "The token must be 16 visible ASCII characters or more, as `openssl rand -hex 32` prints them."
+        )
+    return token

@@ -1,0 +1,209 @@
+// Sends a chosen file to /predict and shows what comes back. Nothing is loaded from elsewhere, nothing is kept.
+
+const at = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+const ATTENTION = [255, 140, 26]; // orange stands out from grey tissue, whatever colours one sees
+const OPACITY = 0.6;
+
+let prediction = null;
+
+const percent = (value) => (value > 0.9995 && value < 1 ? "> 99.9 %" : `${(100 * value).toFixed(1)} %`);
+const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+const seconds = (frame) => (frame.time_ms === null ? "" : `, ${(frame.time_ms / 1000).toFixed(2)} s`);
+const title = (frame) => `frame ${frame.frame}${seconds(frame)}`;
+
+function say(text, isAlert = false) {
+  at("status").textContent = isAlert ? "" : text;
+  at("alert").textContent = isAlert ? text : "";
+  at("alert").hidden = !isAlert;
+}
+
+async function send(file) {
+  const megabytes = Number(at("file").dataset.megabytes);
+  at("answer").hidden = true;
+  if (file.size > 1e6 * megabytes) {
+    say(`The upload is larger than ${megabytes} MB.`, true);
+    return;
+  }
+  at("drop").classList.add("busy");
+  at("file").disabled = true;
+  say("At work …");
+  try {
+    const form = new FormData();
+    form.append("file", file, "upload"); // the name of the file stays here
+    const response = await fetch("predict?pictures=true", { method: "POST", body: form });
+    const content = await response.json();
+    if (!response.ok) throw new Error(content.detail);
+    show(content);
+  } catch (error) {
+    say(error instanceof TypeError ? "The server does not answer." : error.message, true);
+  } finally {
+    at("drop").classList.remove("busy");
+    at("file").disabled = false;
+    at("file").value = ""; // so that the same file can be chosen again
+  }
+}
+
+function show(content) {
+  prediction = content;
+  const { frames, undecodable, pictures, threshold } = content;
+  const isSingle = frames.length + undecodable.length === 1;
+  at("answer").className = isSingle ? "single" : "cine";
+  at("answer").hidden = false;
+  say(`${count(frames.length, "frame")} in ${(content.ms / 1000).toFixed(2)} s`);
+  showVerdict(isSingle);
+  at("undecodable").hidden = undecodable.length === 0;
+  if (undecodable.length) {
+    at("undecodable").textContent = `${count(undecodable.length, "frame")} cannot be read: ${undecodable.join(", ")}.`;
+  }
+  at("pictures").replaceChildren(...pictures.map((picture) => showPicture(picture, isSingle)));
+  const explained = pictures.some((picture) => picture.attention);
+  at("attend").hidden = !explained;
+  at("unexplained").hidden = explained;
+  at("threshold").hidden = threshold === null;
+  at("threshold").textContent = `Below ${percent(threshold)} the answer is no standard plane.`;
+  at("timeline").hidden = isSingle;
+  if (!isSingle) showTimeline();
+  select(pictures[0].frame);
+  at("verdict").focus();
+}
+
+function showVerdict(isSingle) {
+  const { frames, best } = prediction;
+  if (isSingle) {
+    const [frame] = frames;
+    const [top] = Object.entries(frame.probabilities).reduce((one, other) => (other[1] > one[1] ? other : one));
+    at("verdict").textContent = frame.plane ?? "No standard plane";
+    at("explanation").textContent = frame.plane
+      ? `with a probability of ${percent(frame.probability)}`
+      : `The most probable one is ${top}, with ${percent(frame.probability)} only.`;
+    return;
+  }
+  at("verdict").textContent = best.length ? "Best frames" : "No standard plane";
+  at("explanation").textContent = best.length
+    ? "One of each plane that was found, with its probability."
+    : "No frame is certain enough. The most probable one is shown.";
+}
+
+function showPicture(picture, isSingle) {
+  const figure = at("picture").content.cloneNode(true);
+  const frame = prediction.frames.find((other) => other.frame === picture.frame);
+  const best = prediction.best.find((other) => other.frame === picture.frame);
+  const [image, canvas] = figure.querySelectorAll("img, canvas");
+  image.src = picture.source;
+  image.width = picture.width;
+  image.height = picture.height;
+  image.alt = `Frame ${picture.frame}: ${frame.plane ?? "no standard plane"}`;
+  if (picture.attention) drawAttention(canvas, picture);
+  const caption = figure.querySelector("figcaption");
+  caption.hidden = isSingle;
+  caption.querySelector("b").textContent = frame.plane ?? "No standard plane";
+  caption.querySelector("span").textContent = percent((best ?? frame).probability);
+  const button = caption.querySelector("button");
+  button.textContent = title(frame);
+  button.addEventListener("click", () => select(picture.frame));
+  return figure;
+}
+
+function drawAttention(canvas, picture) {
+  const { values, box } = picture.attention;
+  const grid = new ImageData(values[0].length, values.length);
+  values.flat().forEach((value, index) => grid.data.set([...ATTENTION, 255 * OPACITY * value], 4 * index));
+  const small = document.createElement("canvas");
+  small.width = grid.width;
+  small.height = grid.height;
+  small.getContext("2d").putImageData(grid, 0, 0);
+  const scale = Math.min(1, 720 / Math.max(picture.width, picture.height));
+  canvas.width = Math.round(scale * picture.width);
+  canvas.height = Math.round(scale * picture.height);
+  const [top, left, bottom, right] = box.map((edge) => scale * edge);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, left, top, right - left, bottom - top);
+}
+
+function showTimeline() {
+  const { classes, frames, undecodable, best } = prediction;
+  const total = frames.length + undecodable.length;
+  const rows = classes.map((name) => {
+    const row = document.createElement("div");
+    const label = document.createElement("span");
+    const chart = document.createElement("div");
+    const found = best.find((other) => other.plane === name);
+    row.className = found ? "row found" : "row";
+    label.textContent = name;
+    chart.className = "chart";
+    chart.append(drawProbability(name, total));
+    if (found) {
+      const mark = document.createElement("i");
+      mark.textContent = "▾";
+      mark.style.left = `${(100 * (found.frame + 0.5)) / total}%`;
+      chart.append(mark);
+    }
+    const cursor = document.createElement("span");
+    cursor.className = "cursor";
+    chart.append(cursor);
+    chart.addEventListener("pointerdown", (event) => {
+      const { left, width } = chart.getBoundingClientRect();
+      select(Math.floor((total * (event.clientX - left)) / width));
+    });
+    row.append(label, chart);
+    return row;
+  });
+  at("rows").replaceChildren(...rows);
+  at("position").max = total - 1;
+}
+
+function drawProbability(name, total) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${total} 1`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  for (const isAnswer of [false, true]) {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("class", isAnswer ? "answered" : "any");
+    const columns = prediction.frames
+      .filter((frame) => (frame.plane === name) === isAnswer)
+      .map((frame) => `M${frame.frame},1v${-frame.smoothed[name]}h1.03v${frame.smoothed[name]}z`);
+    path.setAttribute("d", columns.join(""));
+    svg.append(path);
+  }
+  return svg;
+}
+
+function select(number) {
+  const { classes, frames, undecodable } = prediction;
+  const total = frames.length + undecodable.length;
+  const frame = frames.find((other) => other.frame === number);
+  const answer = frame ? `${frame.plane ?? "no standard plane"}, ${percent(frame.probability)}` : "cannot be read";
+  const name = frame ? title(frame) : `frame ${number}`;
+  at("position").value = number;
+  at("position").setAttribute("aria-valuetext", `${name}: ${answer}`);
+  at("selected").textContent = total === 1 ? "Probabilities" : `F${name.slice(1)}`;
+  at("reading").hidden = total === 1;
+  at("reading").textContent = frame ? `Over the frames so far: ${answer}. This frame alone:` : "It cannot be read.";
+  for (const cursor of document.querySelectorAll(".cursor")) cursor.style.left = `${(100 * (number + 0.5)) / total}%`;
+  at("bars").replaceChildren(...(frame ? classes.map((plane) => drawBar(frame, plane)) : []));
+}
+
+function drawBar(frame, plane) {
+  const bar = at("bar").content.cloneNode(true);
+  const probability = frame.probabilities[plane];
+  bar.querySelector(".name").textContent = plane;
+  bar.querySelector(".value").textContent = percent(probability);
+  bar.querySelector(".fill").style.width = `${100 * probability}%`;
+  if (frame.plane === plane) bar.querySelector("li").className = "answer";
+  return bar;
+}
+
+at("file").addEventListener("change", () => at("file").files[0] && send(at("file").files[0]));
+at("overlay").addEventListener("change", () => at("pictures").classList.toggle("plain", !at("overlay").checked));
+at("position").addEventListener("input", () => select(Number(at("position").value)));
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault(); // or the browser would leave the page for the file
+    at("drop").classList.toggle("over", kind === "dragenter" || kind === "dragover");
+    const file = kind === "drop" && !at("file").disabled && event.dataTransfer.files[0];
+    if (file) send(file);
+  });
+}

@@ -1,0 +1,109 @@
+"""From an uploaded file to the answer for each of its frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+
+from monai_fetalkd.frames import FrameError
+from monai_fetalkd.frames.frame import FrameSource
+from monai_fetalkd.frames.kinds import HEAD, sniff
+from monai_fetalkd.frames.reader import open_frames
+from monai_fetalkd.runtime import Recognizer
+from monai_fetalkd.stream import Arrival, BestFrames, Stream
+
+from .answers import Best, FrameAnswer, Prediction, Segment
+from .limits import Limits, Refusal
+from .pictures import make_picture
+
+__all__ = ["recognize_file"]
+
+_KINDS = {"PNG", "JPEG", "BMP", "TIFF", "GIF", "DICOM"}  # volumes would be decompressed as a whole
+
+
+def recognize_file(
+    recognizer: Recognizer, path: str, limits: Limits, start: float, with_pictures: bool = False
+) -> Prediction:
+    """Recognise all frames of a picture or a cine, as the command stream does: smoothed, with the model's threshold.
+
+    Args:
+        recognizer: the network.
+        path: the file; no refusal tells it.
+        limits: how many frames it may hold, and how long they may take.
+        start: :func:`time.perf_counter` of the last byte of the upload.
+        with_pictures: whether to send pictures along: the best frame of each plane, or where none was found the most
+            probable frame.
+
+    Returns:
+        The answer.
+
+    Raises:
+        Refusal: 413 when there are too many frames, 415 when it is neither a picture nor DICOM, 422 when no frame can
+            be read, 504 when it takes too long.
+    """
+    _check_kind(path)
+    try:
+        with open_frames(path) as file:
+            if file.count > limits.frames:
+                raise Refusal(413, f"The upload holds {file.count} frames, {limits.frames} are the most.")
+            answers, best = _recognize(recognizer, file, start + limits.seconds)
+            if not answers:
+                file.frame(0)  # says why
+            surest = max(answers, key=lambda answer: answer.probability)
+            shown = [found.frame for found in best] or [surest.frame]
+            pictures = [make_picture(recognizer, file.frame(number)) for number in shown] if with_pictures else []
+    except FrameError as error:
+        raise Refusal(422, _sentence(error.reason)) from None
+    return Prediction(
+        classes=list(recognizer.class_names),
+        threshold=recognizer.threshold,
+        frames=answers,
+        undecodable=sorted(set(range(file.count)) - {answer.frame for answer in answers}),
+        timeline=_timeline(answers),
+        best=best,
+        pictures=pictures,
+        ms=round(1000 * (time.perf_counter() - start), 3),
+    )
+
+
+def _check_kind(path: str) -> None:
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+    if not head:
+        raise Refusal(422, _sentence("it is empty"))
+    if sniff(head) not in _KINDS:
+        raise Refusal(415, _sentence("it is neither a picture (PNG, JPEG, BMP, TIFF, GIF) nor DICOM"))
+
+
+def _recognize(recognizer: Recognizer, file: FrameSource, deadline: float) -> tuple[list[FrameAnswer], list[Best]]:
+    answers, kept = [], BestFrames()
+    for answer in Stream(recognizer, _arrivals(file, deadline), threshold=recognizer.threshold):
+        kept.add(answer)
+        answers.append(FrameAnswer.model_validate(answer.to_dict()))
+    found = [(name, kept.frames[name]) for name in recognizer.class_names if name in kept.frames]
+    return answers, [
+        Best(plane=name, frame=frame.number, probability=round(frame.probability, 6)) for name, frame in found
+    ]
+
+
+def _arrivals(file: FrameSource, deadline: float) -> Iterator[Arrival]:
+    for number in range(file.count):
+        if time.perf_counter() > deadline:
+            raise Refusal(
+                504, f"Only {number} of {file.count} frames were recognised in time: send fewer or smaller ones."
+            )
+        yield Arrival(number, None, partial(file.frame, number))
+
+
+def _timeline(answers: list[FrameAnswer]) -> list[Segment]:
+    segments = []
+    for plane, group in groupby(answers, key=lambda answer: answer.plane):
+        frames = [answer.frame for answer in group]
+        segments.append(Segment(plane=plane, first=frames[0], last=frames[-1]))
+    return segments
+
+
+def _sentence(reason: str) -> str:
+    return f"The upload cannot be read: {reason}."

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from monai_fetalkd.__main__ import main
+
+from ..runtime.model import write_model
+from ..runtime.torch_free import command_without_torch
+from ..serve.conftest import png
+
+TOKEN = "correct-horse-battery"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(write_model(tmp_path / "student.onnx"))
+
+
+@contextmanager
+def serving(*arguments):
+    """The server in a process of its own, without torch: its address."""
+    command = command_without_torch(["serve", *arguments, "--port", "0", "--backend", "onnxruntime"])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("The page is at http://localhost:"), process.stderr.read()
+            yield line.split()[4], process
+        finally:
+            process.kill()
+
+
+def ask(address, data=None, **headers):
+    with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=30) as response:
+        return response.read()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_it_answers_without_torch_until_it_is_interrupted(model, number, status):
+    with serving(model) as (address, process):
+        assert b"<title>" in ask(address)
+        answer = json.loads(ask(f"{address}/predict", png("left"), **{"content-type": "application/octet-stream"}))
+        assert [frame["plane"] for frame in answer["frames"]] == ["left"]
+        assert b"monai_fetalkd_frames_total" in ask(f"{address}/metrics")
+        process.send_signal(number)
+        assert process.wait(timeout=30) == status
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_it_listens_on_the_loopback_address_alone(model):
+    with serving(model) as (address, _):
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.2", port), timeout=10)
+
+
+def test_the_token_is_that_of_the_file(model, tmp_path):
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    with serving(model, "--token_file", str(tmp_path / "token")) as (address, _):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            ask(address)
+        assert b"<title>" in ask(address, authorization=f"Bearer {TOKEN}")
+
+
+@pytest.mark.parametrize("token", ["", "short", "with spaces in it, which headers trim", "fünfzehn-und-mehr-zeichen"])
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_token_that_protects_nothing_is_refused(model, tmp_path, monkeypatch, capsys, token, in_file):
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    if not in_file:
+        monkeypatch.setenv("MONAI_FETALKD_TOKEN", token)
+    assert main(["serve", model, *(("--token_file", str(tmp_path / "token")) if in_file else ())]) == 1
+    assert "The token must be 16 visible ASCII characters or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--megabytes", "0"], "megabytes must be positive"),
+        (["--token_file", "nowhere"], "nowhere"),
+        (["--port", "70000"], "cannot listen on port 70000"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(model, capsys, options, message):
+    assert main(["serve", model, *options]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_a_port_that_is_taken_is_told(model, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", model, "--port", str(port)]) == 1
+    assert f"cannot listen on port {port} (Address already in use): choose another" in capsys.readouterr().err

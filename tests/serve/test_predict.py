@@ -1,0 +1,146 @@
+"""A frame or a cine in, planes out."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import uid
+
+from monai_fetalkd.frames import Frame, crop_to_sector
+from monai_fetalkd.runtime import Preprocessing
+from monai_fetalkd.serve.pictures import input_box
+
+from ..frames.make import compressed
+from .conftest import THRESHOLD, cine, frame, png
+
+
+def encoded(kind: str) -> bytes:
+    stream = io.BytesIO()
+    if kind == "DICOM":
+        compressed(frame("left"), uid.JPEGBaseline8Bit).save_as(stream, enforce_file_format=True)
+    else:
+        Image.fromarray(frame("left")).save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "GIF", "DICOM"])
+def test_frames_of_all_kinds_are_recognised(client, kind):
+    answer = client.post("/predict", content=encoded(kind)).json()
+    assert [found["plane"] for found in answer["frames"]] == ["left"]
+    assert answer["best"] == [{"plane": "left", "frame": 0, "probability": answer["frames"][0]["probability"]}]
+
+
+def test_probabilities_are_those_of_the_runtime(client, recognizer):
+    answer = client.post("/predict", content=png("right")).json()
+    expected = dict(zip(recognizer.class_names, recognizer(frame("right")), strict=True))
+    [found] = answer["frames"]
+    assert found["probabilities"] == pytest.approx(expected, abs=1e-6)
+    assert found["probability"] == max(found["probabilities"].values())
+    assert answer["classes"] == list(recognizer.class_names)
+    assert answer["threshold"] == THRESHOLD
+    assert answer["ms"] >= found["ms"] > 0
+
+
+def test_an_uncertain_frame_shows_no_standard_plane(client):
+    answer = client.post("/predict", content=png(None)).json()
+    assert answer["frames"][0]["plane"] is None
+    assert answer["frames"][0]["probability"] < THRESHOLD
+    assert answer["best"] == []
+    assert answer["timeline"] == [{"plane": None, "first": 0, "last": 0}]
+
+
+def test_a_form_and_a_body_are_the_same(client):
+    as_body = client.post("/predict", content=png()).json()
+    as_form = client.post("/predict", files={"file": ("a.dcm", png(), "text/html")}).json()  # neither is believed
+    for answer in (as_body, as_form):
+        del answer["ms"], answer["frames"][0]["ms"]
+    assert as_body == as_form
+
+
+def test_a_cine_is_answered_frame_by_frame_and_summed_up(client):
+    planes = ["left"] * 10 + [None] * 10 + ["top"] * 10
+    answer = client.post("/predict", content=cine(planes)).json()
+    assert [found["frame"] for found in answer["frames"]] == list(range(30))
+    assert [found["time_ms"] for found in answer["frames"]] == [40 * number for number in range(30)]
+    assert [segment["plane"] for segment in answer["timeline"]] == ["left", None, "top"]
+    ends = [(segment["first"], segment["last"]) for segment in answer["timeline"]]
+    assert ends[0][0] == 0
+    assert ends[2][1] == 29
+    assert [first for first, _ in ends[1:]] == [last + 1 for _, last in ends[:-1]]
+    for (first, _), change in zip(ends[1:], (10, 20), strict=True):
+        assert first - change in range(10)  # smoothing is late, and never early
+    assert [found["plane"] for found in answer["best"]] == ["left", "top"]
+    assert answer["best"][0]["frame"] in range(10)
+    assert answer["best"][1]["frame"] in range(20, 30)
+
+
+def test_a_damaged_frame_of_a_cine_is_skipped(client):
+    pixels = np.stack([frame("left")] * 4)
+    file = compressed(pixels, uid.JPEGBaseline8Bit)
+    stream = io.BytesIO()
+    file.save_as(stream, enforce_file_format=True)
+    data = stream.getvalue()
+    second = data.index(b"\xff\xd8", data.index(b"\xff\xd8") + 2)
+    answer = client.post("/predict", content=data[:second] + b"\0\0\0\0" + data[second + 4 :]).json()
+    assert answer["undecodable"] == [1]
+    assert [found["frame"] for found in answer["frames"]] == [0, 2, 3]
+
+
+def test_pictures_are_sent_where_asked_for(client):
+    planes = ["left"] * 6 + ["right"] * 12
+    assert client.post("/predict", content=cine(planes)).json()["pictures"] == []
+    answer = client.post("/predict", params={"pictures": True}, content=cine(planes)).json()
+    assert [picture["frame"] for picture in answer["pictures"]] == [found["frame"] for found in answer["best"]]
+    for picture, plane in zip(answer["pictures"], ("left", "right"), strict=True):
+        assert (picture["height"], picture["width"]) == (40, 56)
+        data = base64.b64decode(picture["source"].removeprefix("data:image/jpeg;base64,"))
+        shown = np.asarray(Image.open(io.BytesIO(data)), dtype=float)
+        assert np.abs(shown - frame(plane)).mean() < 8
+
+
+def test_a_picture_of_the_most_probable_frame_is_sent_where_there_is_no_plane(client):
+    answer = client.post("/predict", params={"pictures": True}, content=cine([None] * 3)).json()
+    assert [picture["frame"] for picture in answer["pictures"]] == [0]
+
+
+def test_a_large_frame_is_sent_as_a_small_picture(client):
+    stream = io.BytesIO()
+    Image.fromarray(frame("left")).resize((2000, 1000)).save(stream, "PNG")
+    [picture] = client.post("/predict?pictures=true", content=stream.getvalue()).json()["pictures"]
+    data = base64.b64decode(picture["source"].partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (720, 360)
+    assert (picture["width"], picture["height"]) == (2000, 1000)
+
+
+def test_attention_is_told_where_the_model_has_it(client, make_client, make_recognizer):
+    [picture] = client.post("/predict?pictures=true", content=png()).json()["pictures"]
+    attention = np.array(picture["attention"]["values"])  # of the network of the tests, its input
+    assert attention.shape == (32, 32)
+    assert attention[8:24, :16].mean() > attention[8:24, 16:].mean() + 0.5
+    without = make_client(recognizer=make_recognizer())
+    [picture] = without.post("/predict?pictures=true", content=png()).json()["pictures"]
+    assert picture["attention"] is None
+
+
+@pytest.mark.parametrize("region", [None, (30, 40, 290, 390)])
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("shape", [(300, 400), (420, 400), (64, 400)])
+def test_the_box_of_the_input_maps_it_back_onto_the_frame(shape, crop, region):
+    pixels = np.zeros(shape, np.float32)
+    pixels[20:-4, 60:-20] = np.random.default_rng(0).uniform(40, 90, pixels[20:-4, 60:-20].shape)
+    row, column = shape[0] // 2, 3 * shape[1] // 5
+    pixels[row - 4 : row + 4, column - 4 : column + 4] = np.random.default_rng(1).uniform(240, 255, (8, 8))
+    if crop and region and shape[0] == 64:
+        region = (10, 40, 64, 390)
+    preprocessing = Preprocessing(size=(96, 128), crop=crop)
+    seen = preprocessing(pixels, region)[0]
+    top, left, bottom, right = input_box(preprocessing, Frame(pixels, region=region))
+    found = np.mean(np.argwhere(seen > 0.8), axis=0) + 0.5
+    assert top + (bottom - top) * found[0] / 96 == pytest.approx(row, abs=(bottom - top) / 96)
+    assert left + (right - left) * found[1] / 128 == pytest.approx(column, abs=(right - left) / 128)
+    if crop:
+        assert crop_to_sector(pixels, region).shape != shape
