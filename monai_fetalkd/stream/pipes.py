@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,15 +17,16 @@ from monai_fetalkd.frames.pictures import PictureSource
 
 from .arrivals import Arrival
 
-__all__ = ["iterate_pictures", "iterate_raw"]
+__all__ = ["PIPE_SIZE", "iterate_pictures", "iterate_raw"]
 
-_BLOCK = 2**16
+PIPE_SIZE = 2**20
+"""Bytes that a pipe may hold, and that are read at once: whoever is late gets many frames in one go."""
+
 _LARGEST = 2**26  # bytes of a compressed frame; what is longer has lost its end
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-# where a file ends: behind its last bytes, or before the next file when it was cut short
-_PNG_END = re.compile(rb"\0\0\0\0IEND\xae\x42\x60\x82|(?=\x89PNG\r\n\x1a\n)")
-_JPEG_END = re.compile(rb"\xff\xd9|(?=\xff\xd8\xff)")
+# the first and the last bytes of a file
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xae\x42\x60\x82"
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _SCAN = 0xDA
 
 
@@ -102,7 +102,7 @@ def _decode_picture(name: str, data: bytes) -> Frame:
 
 def _split(stream: RawIOBase) -> Iterator[bytes]:
     buffer = bytearray()
-    while block := stream.read(_BLOCK):
+    while block := stream.read(PIPE_SIZE):
         buffer += block
         while length := _first_length(buffer):
             yield bytes(buffer[:length])
@@ -117,13 +117,18 @@ def _split(stream: RawIOBase) -> Iterator[bytes]:
 def _first_length(buffer: bytearray) -> int:
     """Length of the first file in the buffer, or of what stands before it; 0 while its end has not come."""
     if buffer.startswith(_PNG):
-        end = _PNG_END.search(buffer, len(_PNG))
-        return end.end() if end else 0
+        return _end(buffer, len(_PNG), _PNG, _PNG_END)
     if buffer.startswith(_JPEG):
         start = _scan(buffer)
-        end = _JPEG_END.search(buffer, start) if start else None
-        return end.end() if end else 0
+        return _end(buffer, start, _JPEG, _JPEG_END) if start else 0
     return min((place for start in (_PNG, _JPEG) if (place := buffer.find(start)) > 0), default=0)
+
+
+def _end(buffer: bytearray, start: int, first: bytes, last: bytes) -> int:
+    """Place behind the last bytes of a file, or before the next file when it was cut short."""
+    end = buffer.find(last, start)
+    following = buffer.find(first, start, len(buffer) if end < 0 else end + len(first))
+    return following if following >= 0 else end + len(last) if end >= 0 else 0
 
 
 def _scan(buffer: bytearray) -> int:

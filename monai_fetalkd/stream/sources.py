@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from monai_fetalkd.frames.kinds import HEAD, sniff
 from monai_fetalkd.frames.reader import open_frames
 
 from .arrivals import Arrival, Source
-from .pipes import iterate_pictures, iterate_raw
+from .pipes import PIPE_SIZE, iterate_pictures, iterate_raw
 from .video import open_video
 
 __all__ = ["open_source"]
@@ -58,6 +59,7 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
         if name == "-":
             # unbuffered: a reader that waits for more holds no lock then, which would crash Python as it ends
             stream = stack.enter_context(open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))
+            _widen(stream)
             yield Source(iterate_raw(stream, *raw) if raw else iterate_pictures(stream), live=True, fps=fps)
         elif name.isdecimal():
             yield stack.enter_context(open_video(int(name), fps))
@@ -69,6 +71,14 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
             file = stack.enter_context(open_frames(name))
             fps = _rate(file) or fps
             yield Source(_cine(file, fps), fps=fps)
+
+
+def _widen(stream: FileIO) -> None:
+    """Let a pipe hold as much as it may without privileges, on Linux: the sender then waits less for a busy reader."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
 
 def _is_video(name: str) -> bool:

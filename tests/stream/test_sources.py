@@ -154,7 +154,7 @@ def test_bare_grey_levels_on_a_pipe_are_frames_and_the_last_may_be_cut_short(str
 
 def test_a_pipe_without_an_end_of_picture_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr("monai_fetalkd.stream.pipes._LARGEST", 100_000)
-    found = decoded(iterate_pictures(BytesIO(PNG[:-12] + bytes(200_000) + PNG)))
+    found = decoded(iterate_pictures(Trickle(PNG[:-12] + bytes(200_000) + PNG)))
     same(found[-1:], [LEFT])
     assert set(map(type, found[:-1])) == {type(None)}
 
