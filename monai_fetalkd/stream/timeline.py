@@ -81,6 +81,7 @@ class Timeline:
             axes.plot(moments, values, dash, color=colors[name], label=name, linewidth=1.4)
         axes.set(ylabel="smoothed probability", ylim=(0, 1.02))
         axes.grid(linewidth=0.4)
+        axes.fill_between([], [], color=NO_PLANE, label="no standard plane")  # in the lower axes
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
     def _draw_planes(self, axes: Axes, moments: np.ndarray) -> None:
