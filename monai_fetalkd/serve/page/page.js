@@ -10,6 +10,7 @@ let prediction = null;
 const percent = (value) => (value > 0.9995 && value < 1 ? "> 99.9 %" : `${(100 * value).toFixed(1)} %`);
 const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 const seconds = (frame) => (frame.time_ms === null ? "" : `, ${(frame.time_ms / 1000).toFixed(2)} s`);
+const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 const title = (frame) => `frame ${frame.frame}${seconds(frame)}`;
 
 function say(text, isAlert = false) {
@@ -50,7 +51,7 @@ function show(content) {
   const isSingle = frames.length + undecodable.length === 1;
   at("answer").className = isSingle ? "single" : "cine";
   at("answer").hidden = false;
-  say(`${count(frames.length, "frame")} in ${(content.ms / 1000).toFixed(2)} s`);
+  say(`${count(frames.length, "frame")} in ${duration(content.ms)}`);
   showVerdict(isSingle);
   at("undecodable").hidden = undecodable.length === 0;
   if (undecodable.length) {
