@@ -29,7 +29,7 @@ from monai_fetalkd.files import written_whole
 from monai_fetalkd.runtime import Preprocessing, Recognizer
 from monai_fetalkd.transforms import CropSectord
 
-from .files import NetworkWithAttention, trace, write_int8, write_onnx, write_program
+from .files import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
 from .threshold import answer_threshold, answered
 from .verification import check_preprocessing, check_same_network, compare_logits, logits_of
 
@@ -71,6 +71,7 @@ class Export:
         image_shape: channels and size of a frame, such as ``(1, 224, 224)``.
         output_dir: folder for the files; made where it does not exist.
         attention_layer: layer of the attention output.
+        weight_bits: of the INT8 file: 7 for processors without VNNI, 8 for others, None for what fits this machine.
         agreement: least share of frames on which INT8 decides as float32 does.
         target: share of right answers that the threshold is chosen for.
         settings: what belongs into the report (data, seed, versions); plain values, written as they are.
@@ -91,6 +92,7 @@ class Export:
         image_shape: Sequence[int],
         output_dir: str | PathLike[str],
         attention_layer: str = "layer4",
+        weight_bits: int | None = None,
         agreement: float = 0.98,
         target: float = 0.95,
         settings: Mapping[str, object] | None = None,
@@ -109,6 +111,7 @@ class Export:
         self.image_shape = tuple(image_shape)
         self.output_dir = Path(output_dir)
         self.attention_layer = attention_layer
+        self.weight_bits = usable_weight_bits(weight_bits)
         self.agreement = agreement
         self.target = target
         self.settings = dict(settings or {})
@@ -230,13 +233,14 @@ class Export:
         path = self.output_dir / _INT8
         try:
             with written_whole(path) as int8:
-                write_int8(float32, frames, int8, {**metadata, "precision": "int8"})
+                write_int8(float32, frames, int8, {**metadata, "precision": "int8"}, self.weight_bits)
                 logits = logits_of(self.loader, {_INT8: _onnx_logits(int8)})[_INT8]
                 figures = compare_logits(logits, reference, self._labels(), self.class_names)
                 content[_INT8] = {
                     "written": figures["agreement"] >= self.agreement,
                     "least_agreement": self.agreement,
                     "calibration_frames": len(frames),
+                    "weight_bits": self.weight_bits,
                     "bytes": int8.stat().st_size,
                     **figures,
                 }

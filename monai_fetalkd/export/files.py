@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from monai_fetalkd.attention import attention_map
+from monai_fetalkd.runtime.processor import adds_exactly
 from monai_fetalkd.taps import FeatureTaps
 
-__all__ = ["NetworkWithAttention", "trace", "write_int8", "write_onnx", "write_program"]
+__all__ = ["NetworkWithAttention", "trace", "usable_weight_bits", "write_int8", "write_onnx", "write_program"]
 
 # what has an integer kernel and counts; the attention map is left in float32, it costs next to nothing
 _INTEGER_OPERATIONS = ["Conv", "Gemm", "Add", "MaxPool", "Relu"]
@@ -121,21 +122,24 @@ def write_int8(
     frames: Sequence[NDArray[np.float32]],
     path: str | PathLike[str],
     metadata: Mapping[str, str],
+    weight_bits: int | None = None,
 ) -> None:
     """Write the INT8 form of an ONNX file: static, QDQ, weights by channel, ranges from the least to the largest value.
 
-    Activations are unsigned and weights signed, twice as fast on x86 as both signed. Weights keep to seven bits:
-    x86 processors without VNNI (Intel before 2019 on servers and 2021 on desktops, AMD before Zen 4) add two products
-    of full range in 16 bits, which overflow silently. So the file gives everywhere what was verified where it was made.
-
-    Logits stay in float32; softmax would feel the rounding more than any other place.
+    Activations are unsigned and weights signed, twice as fast on x86 as both signed. Logits stay in float32; softmax
+    would feel the rounding more than any other place.
 
     Args:
         float32: the file of :func:`write_onnx`.
         frames: calibration frames, each ``[C, h, w]`` as the network takes them.
         path: the file to write.
-        metadata: what the file tells of itself.
+        metadata: what the file tells of itself; ``weight_bits`` is added.
+        weight_bits: see :func:`usable_weight_bits`.
+
+    Raises:
+        ValueError: when there is no such number of bits.
     """
+    bits = usable_weight_bits(weight_bits)
     model = onnx.load(float32)
     # the exporter has inferred all shapes and folded batch norm, which is what this mark asks for
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -146,12 +150,38 @@ def write_int8(
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=_INTEGER_OPERATIONS,
         per_channel=True,
-        reduce_range=True,
+        reduce_range=bits == 7,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
     )
-    _save(onnx.load(path), path, metadata)
+    _save(onnx.load(path), path, {**metadata, "weight_bits": str(bits)})
+
+
+def usable_weight_bits(weight_bits: int | None = None) -> int:
+    """Bits of the weights of an INT8 file: 8, or 7 for processors that would overflow.
+
+    Seven bits give the same everywhere, and about twice the error.
+
+    Args:
+        weight_bits: 7, 8, or None for what this machine can add up, see
+            :func:`~monai_fetalkd.runtime.processor.adds_exactly`.
+
+    Returns:
+        7 or 8.
+
+    Raises:
+        ValueError: when it is another number.
+
+    Example:
+        >>> usable_weight_bits(7)
+        7
+    """
+    if weight_bits is None:
+        return 8 if adds_exactly() else 7
+    if weight_bits not in (7, 8):
+        raise ValueError(f"The weights of an INT8 file have 7 or 8 bits, not {weight_bits}.")
+    return weight_bits
 
 
 @contextmanager

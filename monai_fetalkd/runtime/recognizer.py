@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -12,6 +13,7 @@ import numpy as np
 from monai_fetalkd.frames import read_frame
 
 from .preprocessing import Preprocessing
+from .processor import adds_exactly
 from .sessions import fastest, open_sessions
 
 __all__ = ["Recognizer"]
@@ -67,6 +69,12 @@ class Recognizer:
         blank = np.zeros((1, *shape), dtype=np.float32)
         self._session = fastest(sessions, blank)
         self.backend = self._session.name
+        if self.metadata.get("weight_bits") == "8" and adds_exactly() is False:
+            warnings.warn(
+                f"'{name}' has weights of 8 bits, whose products overflow on this processor: its answers may be wrong. "
+                "Export it with 7 bits (--set weight_bits=7).",
+                stacklevel=2,
+            )
         classes = self._session(blank, "logits").shape[1]
         if classes != len(self.class_names):
             raise ValueError(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -17,8 +18,9 @@ _SET = ("calibration#per_class=2", "target=1e-6")
 
 
 @pytest.fixture
-def command(project_dir, tmp_path):
+def command(project_dir, tmp_path, monkeypatch):
     """Runs the command on a tiny network of the phantom's configs, with other arguments where given."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     configs = project_dir / "bundle" / "configs"
     (tmp_path / "tiny.json").write_text(json.dumps(_TINY))
     data = make_phantom(tmp_path / "phantom", train=12, val=6, test=6, size=32)

@@ -14,6 +14,7 @@ from torch import nn
 from monai_fetalkd.attention import attention_map
 from monai_fetalkd.checkpoints import save_weights
 from monai_fetalkd.evaluation import Predictions, with_temperature
+from monai_fetalkd.export import NetworkWithAttention, trace, write_int8, write_onnx
 from monai_fetalkd.networks import student_resnet
 from monai_fetalkd.runtime import Recognizer
 from monai_fetalkd.taps import FeatureTaps
@@ -59,6 +60,16 @@ def test_the_onnx_files_are_plain_small_and_tell_nothing_of_this_machine(exporte
         assert str(folder.anchor + "home").encode() not in path.read_bytes()
         assert __file__.encode() not in path.read_bytes()
         assert torch.__file__.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(7, 64), (8, 127)])
+def test_weights_have_the_bits_that_the_processor_can_add_up(exported, frames, tmp_path, bits, largest):
+    path = tmp_path / "student.int8.onnx"
+    write_int8(exported[0] / "student.onnx", frames("training")[0][:4].numpy(), path, {}, bits)
+    model = onnx.load(path)
+    assert {entry.key: entry.value for entry in model.metadata_props}["weight_bits"] == str(bits)
+    weights = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if len(tensor.dims) == 4]
+    assert max(np.abs(values.astype(int)).max() for values in weights) == largest
 
 
 def test_the_onnx_files_say_what_they_are(exported, ckpt, datalist):
@@ -185,3 +196,13 @@ def test_a_folder_that_cannot_be_written_ends_the_export(export_into, tmp_path):
     with pytest.raises(OSError, match="file"):
         export_into(tmp_path / "file" / "exported")
     assert names(tmp_path) == {"file"}
+
+
+@pytest.mark.slow
+def test_the_slim_student_takes_less_than_a_megabyte_in_int8(tmp_path):
+    traced = trace(NetworkWithAttention(student_resnet(width=16), "layer4"), (1, 224, 224))
+    write_onnx(traced, ["logits", "attention"], tmp_path / "a.onnx", {})
+    write_int8(
+        tmp_path / "a.onnx", [np.random.default_rng(0).random((1, 224, 224), np.float32)], tmp_path / "b.onnx", {}
+    )
+    assert (tmp_path / "b.onnx").stat().st_size < 1_000_000

@@ -21,7 +21,7 @@ def int8_logits(frames, tmp_path_factory):
         folder = tmp_path_factory.mktemp("int8")
         traced = trace(NetworkWithAttention(network, "layer4"), images.shape[1:])
         write_onnx(traced, ["logits", "attention"], folder / "a.onnx", {})
-        write_int8(folder / "a.onnx", images, folder / "b.onnx", {})
+        write_int8(folder / "a.onnx", images, folder / "b.onnx", {}, 7)
         return OnnxRuntimeSession(str(folder / "b.onnx"), 1)(images, "logits")
 
     return compute
@@ -32,14 +32,15 @@ def plain_int8(int8_logits, trained):
     return int8_logits(trained)
 
 
-def test_it_rounds_to_the_grid_of_the_int8_file(tmp_path):
+@pytest.mark.parametrize("bits", [7, 8])
+def test_it_rounds_to_the_grid_of_the_int8_file(tmp_path, bits):
     torch.manual_seed(0)
     network, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), torch.randn(20, 1, 4, 4)
     write_onnx(trace(network, images.shape[1:]), ["logits"], tmp_path / "a.onnx", {})
-    write_int8(tmp_path / "a.onnx", images.numpy(), tmp_path / "b.onnx", {})
+    write_int8(tmp_path / "a.onnx", images.numpy(), tmp_path / "b.onnx", {}, bits)
     expected = OnnxRuntimeSession(str(tmp_path / "b.onnx"), 1)(images.numpy(), "logits")
     exact = network(images).detach()
-    rounded = fake_quantized(network)(images).detach()
+    rounded = fake_quantized(network, bits)(images).detach()
     assert np.abs(expected - exact.numpy()).max() > 1e-3
     np.testing.assert_allclose(rounded, expected, rtol=0, atol=2e-4)  # the bias is rounded too
 
@@ -47,7 +48,7 @@ def test_it_rounds_to_the_grid_of_the_int8_file(tmp_path):
 def test_a_deep_network_loses_as_much_in_the_same_direction(trained, frames, plain_int8, relative_rms):
     images = frames("validation")[0]
     exact = trained(images).numpy()
-    rounded = fake_quantized(copy.deepcopy(trained))(images).numpy()
+    rounded = fake_quantized(copy.deepcopy(trained), 7)(images).numpy()
     errors = np.ravel(plain_int8 - exact), np.ravel(rounded - exact)
     assert np.linalg.norm(errors[1]) == pytest.approx(np.linalg.norm(errors[0]), rel=0.25)
     # not the same: the file has the ranges of the exact network's activations, and an error moves the next range
@@ -59,7 +60,7 @@ def test_distilled_on_the_grid_a_network_loses_less(
 ):
     images = frames("validation")[0]
     target = trained(images)
-    student = fake_quantized(copy.deepcopy(trained)).requires_grad_(True)  # in eval mode: batch norm as in the file
+    student = fake_quantized(copy.deepcopy(trained), 7).requires_grad_(True)  # in eval mode: batch norm as in the file
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-4)
     for _ in range(40):
         optimizer.zero_grad()
@@ -79,6 +80,11 @@ def test_a_copy_computes_with_its_own_weights(trained, frames):
         other.fc.bias.fill_(1.0)
     assert torch.equal(other(images), torch.ones(2, 6))
     assert not torch.equal(network(images), other(images))
+
+
+def test_other_bits_are_refused():
+    with pytest.raises(ValueError, match="7 or 8 bits, not 4"):
+        fake_quantized(nn.Linear(2, 2), weight_bits=4)
 
 
 def test_gradients_pass_the_rounding():

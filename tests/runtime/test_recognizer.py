@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -193,6 +194,18 @@ def test_a_runtime_that_is_not_installed_is_named_with_what_to_install(model, mo
     monkeypatch.setattr("monai_fetalkd.runtime.sessions.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=rf'pip install "monai-fetalkd\[{extra}\]"'):
         Recognizer(model, backend)
+
+
+@pytest.mark.parametrize(
+    ("bits", "exact", "warned"), [("8", False, 1), ("7", False, 0), ("8", True, 0), ("8", None, 0)]
+)
+def test_a_file_that_this_processor_would_overflow_on_is_told(tmp_path, monkeypatch, bits, exact, warned):
+    monkeypatch.setattr("monai_fetalkd.runtime.recognizer.adds_exactly", lambda: exact)
+    path = write_model(tmp_path / "int8.onnx", weight_bits=bits)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Recognizer(path, "onnxruntime")
+    assert ["weight_bits=7" in str(warning.message) for warning in told] == [True] * warned
 
 
 def test_neither_torch_nor_monai_is_needed(model, tmp_path):
