@@ -57,6 +57,7 @@ def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(projec
         "docs/evaluation.md",
         "docs/speed.md",
         "docs/distributed.md",
+        "docs/stream.md",
         "bundle/docs/README.md",
     ],
 )

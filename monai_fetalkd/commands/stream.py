@@ -12,8 +12,8 @@ Where the latest frame wins, those that come while inference is busy are dropped
 decoded is counted and skipped.
 
 Each answer is one JSON line on standard output: frame, time_ms (in the loop), plane (null: no standard plane),
-probability (smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped (so
-far). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on standard error
+probability (smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped
+(frames before it). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on standard error
 as text too.
 
 Ctrl-C, SIGTERM and a reader that leaves (| head) end the stream after the current frame, and all files are written.
