@@ -53,6 +53,7 @@ def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(projec
     "page",
     [
         "README.md",
+        "docs/bundle.md",
         "docs/data.md",
         "docs/evaluation.md",
         "docs/speed.md",

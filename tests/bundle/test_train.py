@@ -221,7 +221,7 @@ def _file_as_folder(folder):
         (_break({"teacher#lr": float("inf")}), "teacher: the loss is not finite in epoch 1"),
         (_break({"device": "cuda:7"}), "The device 'cuda:7' was asked for, but there are"),
         (_file_as_folder, "The folder '.*file.eval' for logs and results cannot be written"),
-        (_break({"bundle_root": "/nowhere"}), "/nowhere/configs/metadata.json"),
+        (_break({"bundle_root": "/nowhere"}), "There is no config '/nowhere/configs/inference.json'"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_loses_nothing(run, frames_dir, tmp_path, capsys, prepare, sentence):
