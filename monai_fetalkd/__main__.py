@@ -13,7 +13,7 @@ from monai_fetalkd import __version__
 __all__ = ["main"]
 
 # each is a module of monai_fetalkd.commands whose docstring is its help
-_COMMANDS = ("datalist", "check", "evaluate", "study", "export", "stream", "serve")
+_COMMANDS = ("datalist", "check", "evaluate", "study", "init", "export", "stream", "serve")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

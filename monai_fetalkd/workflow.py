@@ -35,7 +35,8 @@ _GLOO_ALONE = ("Connection closed by peer", "Connection reset by peer")
 def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> Any:
     """One item of another config file, parsed and instantiated.
 
-    So a training config uses the very preprocessing and network of ``inference.json``, without writing them twice.
+    So a training config uses the very preprocessing and network of ``inference.json``, without writing them twice. A
+    ``metadata.json`` beside it is read too.
 
     Args:
         path: the config file.
@@ -60,6 +61,9 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
         raise FileNotFoundError(f"There is no config '{path}': give the folder of the bundle as --bundle_root.")
     parser = ConfigParser()
     parser.read_config(str(path))
+    metadata = Path(path).with_name("metadata.json")
+    if metadata.is_file():  # as MONAI's ConfigWorkflow does
+        parser.read_meta(str(metadata))
     parser.update(overrides)
     return parser.get_parsed_content(item)
 
@@ -155,9 +159,11 @@ def prepare_run(
 def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int], class_names: Sequence[str]) -> None:
     """Check that every network takes a frame and gives a logit for each class, before any of them is trained.
 
+    A network for segmentation takes a volume, and gives a logit for each class at each of its voxels.
+
     Args:
         networks: network by the name that a message calls it.
-        image_shape: channels and size of a frame.
+        image_shape: channels and size of a frame or volume.
         class_names: the class table.
 
     Raises:
@@ -169,7 +175,7 @@ def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int]
     for name, network in networks.items():
         with eval_mode(network):
             logits = network(torch.zeros(1, *image_shape, device=next(network.parameters()).device))
-        if logits.shape != (1, len(class_names)):
+        if logits.shape[:2] != (1, len(class_names)) or logits.shape[2:] not in ((), tuple(image_shape[1:])):
             raise ValueError(
                 f"The {name} gives logits of shape {tuple(logits.shape)} for a frame, "
                 f"but there are {len(class_names)} classes: {', '.join(class_names)}."

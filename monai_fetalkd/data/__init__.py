@@ -8,9 +8,11 @@ from .datalist import load_datalist
 from .dataset import FrameDataset, FrameStream, PersistentFrameDataset, frame_dataset
 from .phantom import PLANE_NAMES, make_phantom, phantom_frame
 from .sampler import GlobalBatchSampler
+from .spheres import SPHERE_NAMES, make_spheres
 
 __all__ = [
     "PLANE_NAMES",
+    "SPHERE_NAMES",
     "BadFrames",
     "FrameDataset",
     "FrameStream",
@@ -20,6 +22,7 @@ __all__ = [
     "frame_dataset",
     "load_datalist",
     "make_phantom",
+    "make_spheres",
     "parse_annotation",
     "phantom_frame",
     "read_annotation",

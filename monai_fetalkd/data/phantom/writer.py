@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from monai_fetalkd import __version__
+from monai_fetalkd.data.generated import holds_generated
 from monai_fetalkd.data.phantom.frames import PLANE_NAMES, Patient, phantom_frame
 
 __all__ = ["make_phantom"]
@@ -60,7 +61,7 @@ def make_phantom(
     path = Path(folder)
     arguments = {"version": _VERSION, "train": train, "val": val, "test": test, "size": size, "seed": seed}
     with idist.one_rank_first():
-        if not _holds_phantom(path, arguments):
+        if not holds_generated(path, "phantom", arguments):
             _write(path, arguments)
     return str(path)
 
@@ -87,20 +88,6 @@ def _write(path: Path, arguments: dict[str, int]) -> None:
         datalist[split] = [_write_frame(part, split, seeds, index, arguments["size"]) for index in range(count)]
     (part / "datalist.json").write_text(json.dumps(datalist, indent=1), encoding="utf-8")
     os.replace(part, path)
-
-
-def _holds_phantom(path: Path, arguments: dict[str, int]) -> bool:
-    """Whether the folder holds exactly this phantom; raises for any other content."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return False
-    advice = "choose another folder or delete it."
-    try:
-        found = json.loads((path / "datalist.json").read_text(encoding="utf-8"))["phantom"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"'{path}' is not empty and holds no complete phantom: {advice}") from error
-    if found != arguments:
-        raise ValueError(f"'{path}' holds a phantom made with {found}, not with {arguments}: {advice}")
-    return True
 
 
 def _write_frame(path: Path, split: str, seeds: list[int], index: int, size: int) -> dict[str, str | int]:
