@@ -55,10 +55,11 @@ def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(projec
         "README.md",
         "docs/bundle.md",
         "docs/data.md",
+        "docs/distributed.md",
         "docs/evaluation.md",
         "docs/speed.md",
-        "docs/distributed.md",
         "docs/stream.md",
+        "docs/terminal.md",
         "bundle/docs/README.md",
     ],
 )
