@@ -45,7 +45,9 @@ def parse_annotation(text: str | bytes, class_names: Sequence[str], name: str = 
     if not isinstance(given, list) or not given or not all(isinstance(each, Mapping) for each in given):
         raise ValueError(f"'frames' of the label '{name}' must be a list of one frame at least: {_FORM}.")
     group = {"group": str(content["patient"])} if "patient" in content else {}
-    rows = [{"label": _label(each, class_names, name), **_frame(each, content, name), **group} for each in given]
+    rows: list[dict[str, Any]] = [
+        {"label": _label(each, class_names, name), **_frame(each, content, name), **group} for each in given
+    ]
     numbers = [row["frame"] for row in rows if "frame" in row]
     if len(set(numbers)) != len(numbers):
         raise ValueError(f"The label '{name}' names a frame twice: {sorted(numbers)}.")
@@ -105,7 +107,7 @@ def annotated_rows(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]
 
 def _label(given: Mapping[str, Any], class_names: Sequence[str], name: str) -> int:
     label = given.get("label")
-    if label not in class_names:
+    if not isinstance(label, str) or label not in class_names:
         raise ValueError(f"The label '{name}' names the class {label!r}: use one of {', '.join(class_names)}.")
     return list(class_names).index(label)
 
