@@ -13,8 +13,8 @@ decoded is counted and skipped.
 
 Each answer is one JSON line on standard output: frame, time_ms (in the loop), plane (null: no standard plane),
 probability (smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped
-(frames before it). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on standard error
-as text too.
+(frames before it). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on
+standard error as text too.
 
 Ctrl-C, SIGTERM and a reader that leaves (| head) end the stream after the current frame, and all files are written.
 The exit status is 0 at the end of the source, 130, 143 and 141 for these three, and 1 when no frame could be decoded.
