@@ -3,13 +3,14 @@
     python benchmarks/active_learning.py --output runs/active_learning.json --seeds 0 1 2
 
 The protocol was shortened once, from 64 x 64 pixels, six rounds and 300 steps, for want of time, after two curves of
-seed 0 (entropy and margin) had been seen; none of those is in the table. The pool is 900 frames of 48 x 48 of 150 patients, in the shares that the
-classes have in FETAL_PLANES_DB ("Other" a third, "Fetal abdomen" a seventeenth). 24 of them drawn at random are
-labelled, the same for all strategies of a seed; in each of four rounds a strategy has 24 more labelled. After each
-round a student starts anew from the same weights and takes 200 steps; there is no validation set, and no choice among
-epochs. The figure is the accuracy on 600 frames of other patients, 100 of each class, which choose nothing: neither
-frames nor settings. For "disagreement" a teacher four times as wide is trained on the same labelled frames; it only
-ranks, and the student learns from labels alone as in all other arms. An interrupted call goes on where it was.
+seed 0 (entropy and margin) had been seen; none of those is in the table. The pool is 900 frames of 48 x 48 of 150
+patients, in the shares that the classes have in FETAL_PLANES_DB ("Other" a third, "Fetal abdomen" a seventeenth). 24
+of them drawn at random are labelled, the same for all strategies of a seed; in each of four rounds a strategy has 24
+more labelled. After each round a student starts anew from the same weights and takes 200 steps; there is no
+validation set, and no choice among epochs. The figure is the accuracy on 600 frames of other patients, 100 of each
+class, which choose nothing: neither frames nor settings. For "disagreement" a teacher four times as wide is trained
+on the same labelled frames; it only ranks, and the student learns from labels alone as in all other arms. An
+interrupted call goes on where it was.
 """
 
 from __future__ import annotations
