@@ -4,7 +4,7 @@
 
 Each folder in SITES is a site: datalist.json and teacher.pt. In every round each site distils the student under its own
 teacher, and the server averages the students by the steps they took. All of it runs here, in NVFlare's simulator; with
---export DIR the same job is written for a server of NVFlare instead.
+--job_dir DIR the same job is written for a server of NVFlare instead.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def main() -> int:
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="ITEM=VALUE", help="items of the configs, VALUE as JSON"
     )
-    parser.add_argument("--export", type=Path, help="write the job here instead of running it")
+    # not --export, which NVFlare takes out of every command line
+    parser.add_argument("--job_dir", type=Path, help="write the job here instead of running it")
     arguments = parser.parse_args()
     try:
         return run(arguments)
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         "overlays": arguments.overlays,
         "settings": settings,
     }
-    exported = arguments.export and arguments.export.resolve()
+    exported = arguments.job_dir and arguments.job_dir.resolve()
     # NVFlare ships to the sites what it finds by relative paths
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
         shutil.copy(HERE / "client.py", "client.py")

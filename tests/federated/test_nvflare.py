@@ -104,7 +104,7 @@ def test_a_site_that_cannot_join_is_named_before_anything_starts(job, sites, tmp
 
 
 def test_the_job_is_exported_for_a_server_with_all_that_a_site_runs(job, tmp_path):
-    assert job("--export", str(tmp_path / "job")).returncode == 0
+    assert job("--job_dir", str(tmp_path / "job")).returncode == 0
     exported = {path.name for path in (tmp_path / "job").rglob("*")}
     assert {"meta.json", "client.py", "train.json", "federated.json", "settings.json", "initial.pt"} <= exported
     assert not (tmp_path / "work").exists()
