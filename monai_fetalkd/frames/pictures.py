@@ -35,17 +35,25 @@ class PictureSource:
                 raise FrameError(path, f"its pixels are too many, {MAX_PIXELS:,} are the most") from None
             # the second picture in a JPEG file is a preview made by a camera
             self.count: int = 1 if kind == "JPEG" else getattr(self._image, "n_frames", 1)
+        self._refused: dict[int, str] = {}
 
     def frame(self, number: int) -> Frame:
         """Decode one page."""
+        # asked again, Pillow gives what it has of a damaged picture, without an error
+        if number in self._refused:
+            raise FrameError(self._path, self._refused[number])
         page = f"its page {number}" if self.count > 1 else "its picture"
-        with guarded(self._path, f"{page} is damaged or cut short"):
-            image = self._image
-            if self.count > 1:
-                image.seek(number)
-            check_size(self._path, image.height, image.width)
-            ImageOps.exif_transpose(image, in_place=True)
-            return Frame(_levels(self._path, image), number)
+        try:
+            with guarded(self._path, f"{page} is damaged or cut short"):
+                image = self._image
+                if self.count > 1:
+                    image.seek(number)
+                check_size(self._path, image.height, image.width)
+                ImageOps.exif_transpose(image, in_place=True)
+                return Frame(_levels(self._path, image), number)
+        except FrameError as error:
+            self._refused[number] = error.reason
+            raise
 
 
 def _levels(path: str, image: Image.Image) -> np.ndarray:

@@ -51,6 +51,7 @@ def recognize_file(
             answers, best = _recognize(recognizer, file, start + limits.seconds)
             if not answers:
                 file.frame(0)  # says why
+                raise Refusal(422, _sentence("none of its frames can be read"))
             surest = max(answers, key=lambda answer: answer.probability)
             shown = [found.frame for found in best] or [surest.frame]
             pictures = [make_picture(recognizer, file.frame(number)) for number in shown] if with_pictures else []

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from monai_fetalkd.frames import FrameError, count_frames, iterate_frames, read_frame
+from monai_fetalkd.frames.reader import open_frames
 
 from .make import anatomy
 
@@ -142,3 +143,27 @@ def test_the_real_frames_are_what_pillow_reads(shared_dir):
     for path in sorted((shared_dir / "data" / "fetal_planes_db" / "Images").glob("*.png"))[:5]:
         with Image.open(path) as image:
             np.testing.assert_array_equal(read_frame(path).pixels, np.asarray(image.convert("L")))
+
+
+def test_a_damaged_picture_that_is_refused_once_is_refused_again(tmp_path):
+    whole = saved(Image.fromarray(GREY), "whole.png", tmp_path)
+    with open(whole, "rb") as file:
+        content = file.read()
+    refused = 0
+    for place in range(len(content) // 8, len(content), len(content) // 60):  # past the header
+        path = tmp_path / "damaged.png"
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with open_frames(path) as file:
+            first, again = told(file), told(file)
+        assert again == first
+        refused += first is not None
+    assert refused > 10
+
+
+def told(file) -> str | None:
+    """Why the first frame of an open file cannot be decoded."""
+    try:
+        file.frame(0)
+    except FrameError as error:
+        return error.reason
+    return None
