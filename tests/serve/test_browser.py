@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -20,19 +19,6 @@ from .conftest import cine, png
 playwright = pytest.importorskip("playwright.sync_api")
 
 LOOP = ["left"] * 20 + [None] * 15 + ["top"] * 20
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("there is no Chromium on this machine")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    options += ["--disable-component-update", "--disable-sync"]
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=path, args=options)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
