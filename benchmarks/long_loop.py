@@ -67,6 +67,19 @@ def memory(process: int) -> float:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE / 1e6
 
 
+def damage(file: bytes, cut: bool) -> bytes:
+    """A JPEG file that cannot be decoded.
+
+    Args:
+        file: the whole one.
+        cut: whether its second half is missing; otherwise it has its length and its end, but no header.
+
+    Returns:
+        What is left of it.
+    """
+    return file[: len(file) // 2] if cut else file[:20] + bytes(600) + file[620:]
+
+
 class Loop:
     """One run of the command.
 
@@ -149,11 +162,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=18_000, metavar="N", help="how many (18000)")
     parser.add_argument("--fps", type=float, default=30, metavar="N", help="frames a second (30)")
     parser.add_argument("--share", type=float, default=0.1, metavar="P", help="share of a core, up to 1 (0.1)")
-    parser.add_argument("--damaged", type=int, default=100, metavar="N", help="one frame in N is cut short (100)")
+    parser.add_argument("--damaged", type=int, default=100, metavar="N", help="one frame in N is damaged (100)")
     arguments = parser.parse_args()
     frames = [jpeg(frame) for frame in loop_frames(480, seed=0)[:300]]
-    for number in range(arguments.damaged - 1, len(frames), arguments.damaged):
-        frames[number] = frames[number][: len(frames[number]) // 2]
+    for turn, number in enumerate(range(arguments.damaged - 1, len(frames), arguments.damaged)):
+        frames[number] = damage(frames[number], cut=turn % 2 == 1)
     with tempfile.TemporaryDirectory() as folder:
         loop = Loop(untrained_student(Path(folder)), frames, arguments.frames, arguments.fps, min(1.0, arguments.share))
         start = time.monotonic()

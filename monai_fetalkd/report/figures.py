@@ -15,9 +15,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from monai_fetalkd.stream import Timeline
+
 from .curves import StageCurves
 
-__all__ = ["accuracy_curves", "confusion_matrix", "cost_figure", "loss_curves", "reliability_diagram"]
+__all__ = [
+    "accuracy_curves",
+    "confusion_matrix",
+    "cost_figure",
+    "loss_curves",
+    "reliability_diagram",
+    "timeline_figure",
+]
 
 # Okabe & Ito's colours, those with contrast on white and on black first
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -194,6 +203,20 @@ def cost_figure(points: Mapping[str, tuple[float, Mapping[str, Any]]], unit: str
         axes.margins(x=0.25)
         _legend(figure, lines, list(points), columns=1)
         return _svg(figure, f"Accuracy against {unit}, for {', '.join(points)}.")
+
+
+def timeline_figure(title: str, timeline: Timeline) -> Markup:
+    """The answers of a stream over time.
+
+    Args:
+        title: what to call the stream.
+        timeline: its answers, one at least.
+
+    Returns:
+        The figure.
+    """
+    with mpl.rc_context(_STYLE):
+        return _svg(timeline.draw(), f"Timeline of {title}: probability of each plane, and the plane answered.")
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

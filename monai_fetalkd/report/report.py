@@ -20,6 +20,7 @@ from . import figures
 from .curves import read_curves
 from .exhibits import Exhibits
 from .page import render
+from .streams import read_stream
 
 __all__ = ["Report"]
 
@@ -48,6 +49,8 @@ class Report:
             the column. The first column, the teacher, is what the others are compared with, layer by layer.
         log_dir: folder of the TensorBoard logs, one subfolder for each stage.
         title: title of the page.
+        streams: answers of ``python -m monai_fetalkd stream``, the file of its JSON lines by a title, each of which
+            gets a timeline.
 
     Raises:
         ValueError: when ``layers`` or ``history`` name a network that ``networks`` does not hold, or the columns of the
@@ -82,6 +85,7 @@ class Report:
         history: Mapping[str, tuple[str, str]],
         log_dir: str | PathLike[str],
         title: str = "Knowledge distillation: evaluation report",
+        streams: Mapping[str, str | PathLike[str]] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.output = Path(output)
@@ -91,6 +95,7 @@ class Report:
         self.history = dict(history)
         self.log_dir = Path(log_dir)
         self.title = title
+        self.streams = dict(streams or {})
         for name in [*self.layers, *(name for name, _ in self.history.values())]:
             if name not in self.networks or name not in self.layers:
                 raise ValueError(
@@ -108,8 +113,9 @@ class Report:
             The path of the file.
 
         Raises:
-            FileNotFoundError: when the folder holds no evaluation.
-            ValueError: when the evaluation, its predictions, the dataset and the checkpoints do not belong together.
+            FileNotFoundError: when the folder holds no evaluation, or there is no such file of answers.
+            ValueError: when the evaluation, its predictions, the dataset and the checkpoints do not belong together, or
+                a file of answers holds none.
         """
         content = self._read_metrics()
         predictions = {name: self._read_predictions(name, content) for name in content["networks"]}
@@ -124,6 +130,7 @@ class Report:
             attention=exhibits.attention({title: self._look(*entry) for title, entry in self.history.items()}),
             grad_cam=exhibits.grad_cam({name: self._look(name, self.networks[name][1]) for name in self.layers}),
             mistakes={name: exhibits.mistakes(table) for name, table in predictions.items()},
+            streams=[read_stream(title, path) for title, path in self.streams.items()],
         )
         with written_whole(self.output) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .colors import NO_PLANE, plane_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Timeline"]
 
@@ -50,20 +51,44 @@ class Timeline:
 
     def add(self, answer: Answer) -> None:
         """Take in one answer."""
-        self._numbers.append(answer.number)
-        self._times.append(np.nan if answer.time_ms is None else answer.time_ms / 1000)
-        self._planes.append(-1 if answer.plane is None else self._names.index(answer.plane))
-        self._dropped.append(answer.dropped)
-        self._smoothed.extend(answer.smoothed.values())
+        self.add_line(answer.to_dict())
+
+    def add_line(self, line: Mapping[str, Any]) -> None:
+        """Take in one answer as a JSON line holds it.
+
+        Args:
+            line: what :meth:`Answer.to_dict` returns.
+
+        Raises:
+            KeyError: when a field or a class is missing.
+            ValueError: when it names another plane.
+        """
+        time, plane = line["time_ms"], line["plane"]
+        smoothed = [line["smoothed"][name] for name in self._names]
+        self._planes.append(-1 if plane is None else self._names.index(plane))
+        self._numbers.append(line["frame"])
+        self._times.append(np.nan if time is None else time / 1000)
+        self._dropped.append(line["dropped"])
+        self._smoothed.extend(smoothed)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Draw the figure; without any answer there is none.
+        """Draw the figure into a file; without any answer there is none.
 
         Args:
             path: the PNG file.
         """
         if not self._numbers:
             return
+        figure = self.draw()
+        with written_whole(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+
+    def draw(self) -> Figure:
+        """Draw the figure, in the colours of matplotlib's settings.
+
+        Returns:
+            The figure: the smoothed probabilities above, the answers and what was dropped below.
+        """
         self._figure.clear()
         upper, lower = self._figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
         timed = not np.isnan(self._times).any()
@@ -71,8 +96,7 @@ class Timeline:
         self._draw_probabilities(upper, moments)
         self._draw_planes(lower, moments)
         lower.set_xlabel("time in s" if timed else "frame")
-        with written_whole(path) as temporary:
-            self._figure.savefig(temporary, format="png", dpi=120)
+        return self._figure
 
     def _draw_probabilities(self, axes: Axes, moments: np.ndarray) -> None:
         smoothed = np.array(self._smoothed).reshape(-1, len(self._names))
@@ -93,5 +117,6 @@ class Timeline:
             plane, left = planes[start], moments[start]
             axes.axvspan(left, end, ymin=0.4, color=colors[plane] if plane >= 0 else NO_PLANE, linewidth=0)
         lost = np.flatnonzero(np.diff(self._dropped, prepend=0))
-        axes.vlines(moments[lost], 0, 0.3, color="black", linewidth=0.6)
+        axes.vlines(moments[lost], 0, 0.3, color=axes.xaxis.label.get_color(), linewidth=0.6)
+        axes.grid(visible=False)
         axes.set(ylim=(0, 1), yticks=[0.15, 0.7], yticklabels=["dropped before", "answer"])
