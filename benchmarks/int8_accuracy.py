@@ -125,7 +125,9 @@ def main() -> None:
             frames = [result["frames"] for result in part]
             lost = [result["float32"]["accuracy"] - result["int8"]["accuracy"] for result in part]
             agreement = interval([result["int8"]["agreement"] for result in part], frames)[0]
-            accuracy = [interval([result[name]["accuracy"] for result in part], frames)[0] for name in ("float32", "int8")]
+            accuracy = [
+                interval([result[name]["accuracy"] for result in part], frames)[0] for name in ("float32", "int8")
+            ]
             error = np.mean([result["int8"]["relative_rms"] for result in part])
             refused = sum(result["int8"]["agreement"] < LEAST_AGREEMENT for result in part)
             mean, low, high = interval(lost, frames)

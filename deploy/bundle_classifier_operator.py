@@ -78,7 +78,10 @@ class BundleClassifierOperator(MonaiBundleInferenceOperator):
         transforms = list(self._parser.get_parsed_content(obj_name).flatten().transforms)
         if transforms and type(transforms[0]).__name__ in _LOADERS:
             loader = transforms.pop(0)
-            if not transforms or not isinstance(transforms[0], EnsureChannelFirstd):
+            with_channel = [isinstance(step, EnsureChannelFirstd) for step in transforms]
+            if any(with_channel):
+                del transforms[: with_channel.index(True)]  # they turn the axes as a file has them
+            else:
                 transforms.insert(0, EnsureChannelFirstd(loader.keys, channel_dim="no_channel"))
         return filter_compose(Compose(transforms), disallowed_prefixes)
 

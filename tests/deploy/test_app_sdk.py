@@ -57,6 +57,7 @@ def frames(tmp_path_factory) -> Path:
     for index in range(4):
         pixels = generator.integers(0, 60, (90, 60), np.uint8)
         pixels[: 20 + 10 * index, :30] += 150
+        pixels[80:] = 0  # below the sector
         Image.fromarray(pixels).save(folder / f"{index}.png")
     return folder
 
@@ -64,12 +65,16 @@ def frames(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def expected(bundle, frames) -> dict[str, np.ndarray]:
     """What ``inference.json`` says of the frames, with MONAI alone."""
+    return said(bundle, frames, ["inference"])
+
+
+def said(bundle, frames, config_names) -> dict[str, np.ndarray]:
     import csv
 
     from monai.bundle import ConfigWorkflow
 
     flow = ConfigWorkflow(
-        str(bundle / "configs" / "inference.json"),
+        [str(bundle / "configs" / f"{name}.json") for name in config_names],
         workflow_type="inference",
         logging_file=False,
         bundle_root=str(bundle),
@@ -140,6 +145,17 @@ def test_a_colour_frame_is_made_grey_as_the_bundle_does(sdk, bundle, frames, exp
 
     pixels = np.asarray(Image.open(frames / "2.png").convert("RGB"))
     assert classified(sdk, bundle, pixels)["probabilities"] == pytest.approx(expected["2.png"], abs=1e-5)
+
+
+def test_frames_are_cropped_where_the_bundle_crops_them(sdk, bundle, frames, expected):
+    pytest.importorskip("scipy")  # that is, monai-fetalkd is installed too
+    from PIL import Image
+
+    names = ["inference", "ultrasound"]
+    cropped = said(bundle, frames, names)["3.png"]
+    assert cropped != pytest.approx(expected["3.png"], abs=1e-5)
+    pixels = np.asarray(Image.open(frames / "3.png"))
+    assert classified(sdk, bundle, pixels, config_names=names)["probabilities"] == pytest.approx(cropped, abs=1e-5)
 
 
 def test_the_sdks_own_operator_still_names_class_0_over_and_over():
