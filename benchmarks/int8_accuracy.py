@@ -2,11 +2,11 @@
 
     python benchmarks/int8_accuracy.py bundle/studies/arms.json --runs runs/arms --output runs/int8.json
 
-The study is of ``python -m monai_fetalkd study``. Every student of an arm is exported as the command ``export`` does it,
-calibrated on training frames, and compared with its float32 file on the test frames of its fold. "Continued" is the
-same student after ``qat.json``, under the teacher of its cell. Nothing is chosen here: neither students nor settings.
-Intervals are of a bootstrap that draws students (a seed of a fold), since a student is right or wrong as a whole. An
-interrupted call goes on where it was.
+The study is of ``python -m monai_fetalkd study``. Every student of an arm is exported as the command ``export`` does
+it, calibrated on training frames, and compared with its float32 file on the test frames of its fold. "Continued" is
+the same student after ``qat.json``, under the teacher of its cell. Nothing is chosen here: neither students nor
+settings. Intervals are of a bootstrap that draws students (a seed of a fold), since a student is right or wrong as a
+whole. An interrupted call goes on where it was.
 """
 
 from __future__ import annotations
