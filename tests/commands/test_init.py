@@ -31,6 +31,7 @@ TINY = {
     "teacher#epochs": 1,
     "attention#epochs": 1,
     "train#epochs": 1,
+    "at_weight": 0.1,
 }
 
 
