@@ -3,7 +3,7 @@
 python benchmarks/long_loop.py
 
 The frames (the phantom at 480 x 480, as JPEG) go to the standard input of the command at 30 a second, as a probe sends
-them, whether it keeps up or not. One in a hundred is cut short. The command gets a tenth of a core: it is stopped for
+them, whether it keeps up or not. One in a hundred is damaged. The command gets a tenth of a core: it is stopped for
 nine tenths of every 50 ms (SIGSTOP, SIGCONT). Measured are the frames answered, dropped and undecodable, the delay from
 the moment at which a frame is due to its answer, and the memory of the command once a second.
 
