@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
 __all__ = ["full_precision", "plain"]
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Return the tensor without MONAI's metadata, still on its autograd graph."""
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+    """Return the tensor without the metadata of a subclass (MONAI's ``MetaTensor``), still on its autograd graph."""
+    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
 
 
 def full_precision(tensor: Tensor) -> Tensor:

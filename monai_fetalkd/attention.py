@@ -7,13 +7,16 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from monai_fetalkd._tensor import full_precision
+from monai_fetalkd.layouts import Layout, channels_first
 
 __all__ = ["AttentionKind", "attention_map"]
 
 AttentionKind = Literal["spatial", "channel"]
 
 
-def attention_map(feature: Tensor, kind: AttentionKind = "spatial", power: float = 2.0) -> Tensor:
+def attention_map(
+    feature: Tensor, kind: AttentionKind = "spatial", power: float = 2.0, layout: Layout | None = None
+) -> Tensor:
     r"""Reduce the feature map of a hidden layer to its activation-based attention map.
 
     With a feature :math:`x` of :math:`C` channels and :math:`S` positions, the two kinds are
@@ -27,23 +30,26 @@ def attention_map(feature: Tensor, kind: AttentionKind = "spatial", power: float
     also leaves out the absolute value, which tells only for odd powers of features that can be negative.
 
     Args:
-        feature: output of a hidden layer, ``[N, C, *spatial]``, with any number of spatial dimensions from one on.
-            Half precision is raised to float32 first; float64 stays float64.
+        feature: output of a hidden layer, ``[N, C, *spatial]`` with any number of spatial dimensions, or as ``layout``
+            says. Half precision is raised to float32 first; float64 stays float64.
         kind: ``"spatial"`` pools over channels and tells where the layer looks; ``"channel"`` pools over space and
             tells which of its channels answer.
         power: the exponent ``p``, at least 1. The larger it is, the more the strongest activations dominate.
+        layout: see :func:`monai_fetalkd.layouts.channels_first`. By default three axes are tokens
+            ``[N, L, C]``: features of a network in one dimension, ``[N, C, length]``, need ``"channels_first"``.
 
     Returns:
-        Non-negative map, ``[N, *spatial]`` for ``"spatial"`` and ``[N, C]`` for ``"channel"``.
+        Non-negative map, ``[N, *spatial]`` for ``"spatial"`` and ``[N, C]`` for ``"channel"``; the L tokens are one
+        spatial axis.
 
     Raises:
         ValueError: when the feature has no spatial dimension, ``kind`` is unknown or ``power`` is below 1.
 
     Example:
         >>> import torch
-        >>> feature = torch.tensor([[[1.0, 0.0], [3.0, 2.0]]])  # one frame, two channels, two positions
+        >>> feature = torch.tensor([[[[1.0, 0.0]], [[3.0, 2.0]]]])  # one frame, two channels, one row of two positions
         >>> attention_map(feature)
-        tensor([[5., 2.]])
+        tensor([[[5., 2.]]])
         >>> attention_map(feature, kind="channel")
         tensor([[0.5000, 6.5000]])
 
@@ -57,7 +63,7 @@ def attention_map(feature: Tensor, kind: AttentionKind = "spatial", power: float
             "an attention map needs a feature of shape [N, C, *spatial] with at least one spatial dimension, "
             f"got {tuple(feature.shape)}: tap a layer before the global pooling"
         )
-    feature = full_precision(feature)
+    feature = channels_first(full_precision(feature), layout)
     energy = feature.square() if power == 2 else feature.abs().pow(power)
     if kind == "channel":
         return energy.flatten(start_dim=2).mean(dim=2)

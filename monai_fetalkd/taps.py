@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -20,12 +23,16 @@ class FeatureTaps:
 
     A name is a path as in :meth:`torch.nn.Module.get_submodule`, such as ``"layer3"`` or ``"layer1.0.conv2"``. Where a
     layer runs several times in the block, as the activation that a residual block shares does, ``"layer1.0.act:0"`` is
-    its first call and ``"layer1.0.act:1"`` its second. The block should hold one forward pass and nothing else.
+    its first call and ``"layer1.0.act:1"`` its second. Of a layer that returns several tensors, ``"layer[0]"`` is the
+    first of a tuple and ``"layer[hidden]"`` an entry of a dictionary. The block should hold one forward pass and nothing
+    else: several, as an inferer on sliding windows makes them, are refused.
 
     Outside the block the module is untouched: it can be copied, pickled, scripted and exported, and a validation pass
     leaves no trace in the taps. A copy of the module made inside the block is not tapped. A compiled module may be
     compiled before or after the taps are built, and called with and without them in any order; build the taps once and
-    reuse them, as every new instance costs a recompilation. A copy of the taps taps the copied module.
+    reuse them, as every new instance costs a recompilation. A copy of the taps taps the copied module. Several taps may
+    watch one module at the same time, entered and left in any order, also in threads: each captures the forward pass of
+    the thread that has entered it.
 
     Features carry gradients. An output that a later operation overwrites in place, as ``ReLU(inplace=True)`` does to
     the normalisation before it, raises an error rather than pass for what the layer returned. In a compiled module and
@@ -67,17 +74,17 @@ class FeatureTaps:
         self._stop = stop
         self._active = False
         self._recorders: dict[nn.Module, _Recorder] = {}
-        self._taps: dict[str, tuple[_Recorder, int | None]] = {}
+        self._taps: dict[str, tuple[_Recorder, _Place]] = {}
         for name in layers:
             if name in self._taps:
                 raise ValueError(f"layer {name!r} is named twice in {list(layers)}")
-            layer, call = _find(self._module, name)
-            self._taps[name] = (self._recorders.setdefault(layer, _Recorder(layer)), call)
-        self._stand_ins: list[_StandIn] = [*self._recorders.values()]
+            layer, place = _find(self._module, name)
+            self._taps[name] = (self._recorders.setdefault(layer, _Recorder(layer)), place)
         if stop:
             for recorder in self._recorders.values():
                 recorder.on_call = self._stop_when_complete
-            self._stand_ins.append(_Gate(self._module, self))
+        self._gate = _Gate(self._module, self)
+        self._stand_ins: list[_StandIn] = [*self._recorders.values(), self._gate]
 
     def __enter__(self) -> FeatureTaps:
         if self._active:
@@ -108,9 +115,14 @@ class FeatureTaps:
             RuntimeError: when a layer did not run in the block or its output was popped before, when it ran several
                 times and its name does not say which call, when it ran less often than its name says, and when its
                 output has been overwritten in place since.
-            TypeError: when a layer returned something other than a tensor.
+            TypeError: when a layer returned something other than a tensor, or has no such part.
         """
         try:
+            if (passes := len(self._gate.passes)) > 1:
+                raise RuntimeError(
+                    f"the module ran {passes} times in the block: taps read one forward pass. An inferer that works on "
+                    "windows makes several: crop patches of the window's size in the loader, or tap no layers"
+                )
             idle = [name for name, (recorder, _) in self._taps.items() if not recorder.calls]
             if idle:
                 raise RuntimeError(
@@ -122,13 +134,14 @@ class FeatureTaps:
             self._drop()
 
     def _read(self) -> dict[str, torch.Tensor]:
-        return {name: recorder.read(name, call) for name, (recorder, call) in self._taps.items()}
+        return {name: recorder.read(name, place) for name, (recorder, place) in self._taps.items()}
 
     def _stop_when_complete(self) -> None:
-        if all(len(recorder.calls) > (call or 0) for recorder, call in self._taps.values()):
+        if all(len(recorder.calls) > (place.call or 0) for recorder, place in self._taps.values()):
             raise _Stop(self)
 
     def _drop(self) -> None:
+        self._gate.passes.clear()
         for recorder in self._recorders.values():
             recorder.calls.clear()
 
@@ -144,18 +157,28 @@ class _Stop(BaseException):
         self.taps = taps
 
 
+class _Place(NamedTuple):
+    """Which output of a layer is meant: of which of its calls, and which part of it."""
+
+    call: int | None
+    parts: tuple[str | int, ...]
+
+
 class _StandIn(ABC):
-    """Stand in for the ``forward`` of one layer.
+    """Stand in for the ``forward`` of one layer, for the thread that has attached it.
 
     A forward hook would be the usual way, but graphs of ``torch.compile`` do not notice a hook that comes or goes: one
     traced without the hook captures nothing, silently. They do check whether a layer has a ``forward`` of its own.
+
+    Those of one layer form a chain, each calling the next and the last one the layer's own ``forward``. Any of them may
+    leave first.
     """
 
     forward: Callable[..., Any]  # what the layer runs while this stands in
-    shadowed: Callable[..., Any] | None  # what to put back: a forward set on the layer itself, by other taps perhaps
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
+        self.thread: int | None = None
 
     @cached_property
     def bound_forward(self) -> Callable[..., Any]:
@@ -163,18 +186,39 @@ class _StandIn(ABC):
         return self.layer.forward
 
     def attach(self) -> None:
-        self.shadowed = vars(self.layer).get("forward")
-        self.forward = self.bound_forward if self.shadowed is None else self.shadowed
-        self.layer.forward = self
+        with _lock:
+            chain = _chains.setdefault(self.layer, _Chain(vars(self.layer).get("forward"), []))
+            own = self.bound_forward if chain.shadowed is None else chain.shadowed
+            self.forward = chain.stand_ins[-1] if chain.stand_ins else own
+            self.thread = threading.get_ident()
+            chain.stand_ins.append(self)
+            self.layer.forward = self
 
     def detach(self) -> None:
-        if self.shadowed is None:
-            del self.layer.forward
-        else:
-            self.layer.forward = self.shadowed
+        with _lock:
+            chain = _chains[self.layer]
+            position = chain.stand_ins.index(self)
+            del chain.stand_ins[position]
+            self.thread = None
+            if position < len(chain.stand_ins):
+                chain.stand_ins[position].forward = self.forward
+            elif chain.stand_ins:
+                self.layer.forward = chain.stand_ins[-1]
+            else:
+                del _chains[self.layer]
+                if chain.shadowed is None:
+                    del self.layer.forward
+                else:
+                    self.layer.forward = chain.shadowed
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # a graph that is traced has no other threads in it
+        if torch.compiler.is_compiling() or self.thread == threading.get_ident():
+            return self.run(*args, **kwargs)
+        return self.forward(*args, **kwargs)
 
     @abstractmethod
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, **kwargs: Any) -> Any:
         """What the layer does in the block."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -182,14 +226,27 @@ class _StandIn(ABC):
         return getattr, (self.layer, "forward")
 
 
+class _Chain(NamedTuple):
+    shadowed: Callable[..., Any] | None  # a forward set on the layer itself before, to be put back
+    stand_ins: list[_StandIn]
+
+
+_lock = threading.Lock()
+_chains: WeakKeyDictionary[nn.Module, _Chain] = WeakKeyDictionary()
+
+
 class _Gate(_StandIn):
-    """Let the module return the features where its taps have stopped it."""
+    """Count the forward passes of the module, and let it return the features where its taps have stopped it."""
 
     def __init__(self, layer: nn.Module, taps: FeatureTaps) -> None:
         super().__init__(layer)
         self.taps = taps
+        self.passes: list[None] = []
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        self.passes.append(None)
+        if torch.compiler.is_compiling():
+            return self.forward(*args, **kwargs)
         try:
             return self.forward(*args, **kwargs)
         except _Stop as stop:
@@ -205,40 +262,66 @@ class _Recorder(_StandIn):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
-        self.calls: list[tuple[Any, int | None]] = []  # outputs, each with its version when it was returned
+        self.calls: list[Any] = []  # outputs, with a _Kept in place of each tensor
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, **kwargs: Any) -> Any:
         output = self.forward(*args, **kwargs)
-        kept, version = output, None
-        if isinstance(output, torch.Tensor):
-            if torch.compiler.is_compiling() or output.is_inference():
-                kept = output.clone()  # no version is kept here to tell whether the output is overwritten later
-            else:
-                version = output._version
-        self.calls.append((kept, version))
+        self.calls.append(_kept(output))
         if not torch.compiler.is_compiling() and self.on_call is not None:
             self.on_call()
         return output
 
-    def read(self, name: str, call: int | None) -> torch.Tensor:
-        count = len(self.calls)
+    def read(self, name: str, place: _Place) -> torch.Tensor:
+        count, call = len(self.calls), place.call
         if call is None and count > 1:
             raise RuntimeError(
                 f"layer {name!r} ran {count} times: say which call, from '{name}:0' to '{name}:{count - 1}'"
             )
         if call is not None and call >= count:
             raise RuntimeError(f"there is no output {name!r}: the layer ran {count} time(s), and calls count from 0")
-        output, version = self.calls[call or 0]
-        if not isinstance(output, torch.Tensor):
+        kept = self.calls[call or 0]
+        for part in place.parts:
+            try:
+                kept = kept[part]
+            except (KeyError, IndexError, TypeError):
+                raise TypeError(f"layer {name!r} returned {_described(self.calls[call or 0])}, without [{part}]") from None
+        if not isinstance(kept, _Kept):
             raise TypeError(
-                f"layer {name!r} returned a {type(output).__name__}, not a tensor: tap a layer inside or after it"
+                f"layer {name!r} returned {_described(kept)}, not a tensor: name one of its parts, such as '{name}[0]', "
+                "or tap a layer inside or after it"
             )
-        if version is not None and output._version != version:
+        if kept.version is not None and kept.tensor._version != kept.version:
             raise RuntimeError(
                 f"the output of layer {name!r} was overwritten in place by a later operation (an inplace activation?): "
                 "tap a later layer, such as the block that contains it"
             )
-        return output
+        return kept.tensor
+
+
+class _Kept(NamedTuple):
+    tensor: torch.Tensor
+    version: int | None  # when it was returned; None where this is a copy
+
+
+def _kept(output: Any) -> Any:
+    """The output of a layer with what tells whether its tensors are overwritten later."""
+    if isinstance(output, torch.Tensor):
+        if torch.compiler.is_compiling() or output.is_inference():
+            return _Kept(output.clone(), None)  # no version is kept here
+        return _Kept(output, output._version)
+    if isinstance(output, Mapping):
+        return {key: _kept(value) for key, value in output.items()}
+    if isinstance(output, (tuple, list)):
+        return [_kept(value) for value in output]
+    return output
+
+
+def _described(kept: Any) -> str:
+    if isinstance(kept, dict):
+        return f"a mapping of {', '.join(map(str, kept))}"
+    if isinstance(kept, list):
+        return f"a tuple or list of {len(kept)}"
+    return f"a {'tensor' if isinstance(kept, _Kept) else type(kept).__name__}"
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
@@ -254,14 +337,26 @@ def _unwrap(module: nn.Module) -> nn.Module:
             return module
 
 
-def _find(module: nn.Module, name: str) -> tuple[nn.Module, int | None]:
-    """Return the layer that a name stands for, and which of its calls, if the name says so."""
-    path, colon, call = name.partition(":")
+_NAME = re.compile(r"(?P<path>[^:\[\]]*)(:(?P<call>[^\[\]]*))?(?P<parts>(\[[^\[\]]*\])*)")
+
+
+def _find(module: nn.Module, name: str) -> tuple[nn.Module, _Place]:
+    """Return the layer that a name stands for, and which of its outputs."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no name of a layer: 'path', 'path:call' or 'path[part]' is")
+    path, call = match["path"], match["call"]
     layers = dict(module.named_modules(remove_duplicate=False))
     del layers[""]  # the module itself
     if path not in layers:
         near = difflib.get_close_matches(path, layers) or [child for child, _ in module.named_children()]
         raise ValueError(f"no layer {path!r} in {type(module).__name__}; near names: {', '.join(map(repr, near))}")
-    if colon and not call.isdecimal():
+    if call is not None and not call.isdecimal():
         raise ValueError(f"the call in {name!r} must be a number counted from 0, as in '{path}:0'")
-    return layers[path], int(call) if colon else None
+    parts = re.findall(r"\[([^\[\]]*)\]", match["parts"])
+    place = _Place(None if call is None else int(call), tuple(_index(part) for part in parts))
+    return layers[path], place
+
+
+def _index(part: str) -> str | int:
+    return int(part) if re.fullmatch(r"-?\d+", part) else part.strip("'\"")

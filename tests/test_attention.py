@@ -19,7 +19,7 @@ def random_feature(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -
 def test_spatial_map_is_the_mean_over_channels(shape, power):
     feature = random_feature(shape)
     expected = (np.abs(feature.numpy()) ** power).mean(axis=1)
-    np.testing.assert_allclose(attention_map(feature, "spatial", power), expected, rtol=1e-12)
+    np.testing.assert_allclose(attention_map(feature, "spatial", power, "channels_first"), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -27,7 +27,7 @@ def test_spatial_map_is_the_mean_over_channels(shape, power):
 def test_channel_map_is_the_mean_over_space(shape, power):
     feature = random_feature(shape)
     expected = (np.abs(feature.numpy()) ** power).mean(axis=tuple(range(2, len(shape))))
-    np.testing.assert_allclose(attention_map(feature, "channel", power), expected, rtol=1e-12)
+    np.testing.assert_allclose(attention_map(feature, "channel", power, "channels_first"), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["spatial", "channel"])

@@ -134,7 +134,7 @@ def test_an_in_place_layer_can_be_tapped_itself():
 
 
 def test_an_output_that_is_no_tensor_raises():
-    with pytest.raises(TypeError, match=r"layer '0' returned a tuple, not a tensor"):
+    with pytest.raises(TypeError, match=r"layer '0' returned a tuple or list of 2, not a tensor.*'0\[0\]'"):
         tapped(nn.Sequential(nn.LSTM(2, 3), nn.Identity()), ["0"], torch.zeros(4, 1, 2))
 
 

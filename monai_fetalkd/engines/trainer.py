@@ -3,61 +3,71 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.inferers import Inferer
+from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from monai_fetalkd.layouts import Layout
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss, FeatureLoss
-from monai_fetalkd.taps import FeatureTaps
-from monai_fetalkd.targets import FixedViews, StoredTargets, Targets, TeacherTargets
+from monai_fetalkd.outputs import OutputPath
+from monai_fetalkd.targets import FixedViews, StoredTeacher, TeacherTargets
+from monai_fetalkd.teachers import Teacher, as_teacher
+
+from .task import AttentionTask, DistillationTask, StudentTask
 
 __all__ = ["AttentionTransferTrainer", "DistillationTrainer", "TeacherStudentTrainer"]
 
 
 class TeacherStudentTrainer(SupervisedTrainer, ABC):
-    """What both stages share: a frozen teacher beside the student, and taps on the hidden layers of both.
+    """What both stages share: a frozen teacher beside the student, and a loss on logits and hidden layers of both.
 
-    ``SupervisedTrainer`` calls ``inferer(inputs, network)`` and then ``loss_function(pred, label)``. This class steps
-    between: its inferer runs the teacher (eval mode, no gradient) and the student with the user's inferer, and its loss
-    hands logits and tapped features of both to the user's loss. All the rest stays MONAI's: AMP (the teacher runs under
-    it too), accumulation, compile, events, handlers.
+    ``SupervisedTrainer`` calls ``inferer(inputs, network)`` and then ``loss_function(pred, label)``. Here the first of
+    them takes the whole step of the :class:`~monai_fetalkd.engines.task.StudentTask`: it runs the student, asks the
+    teacher, and computes the loss. All the rest stays MONAI's: AMP (the teacher runs under it too), accumulation,
+    compile, events, handlers.
 
-    The teacher's features reach the loss condensed to what it needs of them, see ``FeatureLoss.condense``. With
-    ``targets`` they and the logits are stored when a view of a frame is met for the first time, and read from then on.
+    ``network`` is the student alone and ``engine.state.output["pred"]`` its logits, those of its main head under deep
+    supervision. Every part of the loss is in ``engine.state.output`` under its own name, as a detached scalar. The
+    teacher is in no state dict of the trainer, and its module is left as it was found. ``criterion`` is the loss; its
+    parameters (adapters) are trained and kept in the checkpoint of the stage like those of the student.
 
-    ``network`` is the student alone and ``engine.state.output["pred"]`` its logits. Every part of the loss is in
-    ``engine.state.output`` under its own name, as a detached scalar. The teacher is in no state dict of the trainer.
-    On several ranks ``network`` is the student in ``DistributedDataParallel``; the teacher needs no wrapper.
+    On several ranks give the student in ``DistributedDataParallel``, whose settings are taken over to a wrapper around
+    student and loss; ``network`` is then the student inside. The teacher needs no wrapper.
 
     Args:
         device: where the networks are and the batches go.
         max_epochs: number of epochs.
         train_data_loader: loader of batches, as for ``SupervisedTrainer``.
         network: the student.
-        optimizer: optimizer of the student's parameters.
+        optimizer: optimizer of the parameters of the student, and of those of the loss where it has any.
         loss_function: what the stage minimises.
-        teacher: the teacher; it is frozen here. It may be any network that takes the same input.
+        teacher: the teacher, a network that takes the same input as the student, or one of
+            :mod:`monai_fetalkd.teachers` where it needs settings of its own or is an ensemble.
         student_layers: names of the student's layers to tap, such as ``["layer2", "layer3"]``.
         teacher_layers: the teacher's layers to compare them with, one for one; default: the same names.
         inferer: how a network is called on a batch; default ``SimpleInferer``.
         targets: where the teacher's targets are kept, when the dataset of the loader is a
             :class:`monai_fetalkd.targets.FixedViews`; None asks the teacher at every step.
+        student_layout: layout of the student's features, see :func:`monai_fetalkd.layouts.channels_first`; one for all
+            layers or by layer. None tells it by their shapes.
+        student_output: which part of what the student returns are its logits, see
+            :func:`monai_fetalkd.outputs.logits_of`.
+        mask_key: entry of the batch that says which predictions the soft targets are compared at.
         kwargs: the other arguments of :class:`monai.engines.SupervisedTrainer`.
 
     Raises:
-        ValueError: when a layer does not exist, the numbers of layers differ, the optimizer holds the teacher's
-            parameters, or ``iteration_update`` is given, which would bypass the teacher. With ``targets``, when the
-            dataset is no ``FixedViews`` or a loss needs whole features.
+        ValueError: when a layer does not exist, the numbers of layers differ, student and teacher share layers, the
+            optimizer holds the teacher's parameters or lacks those of the loss, or ``iteration_update`` is given, which
+            would bypass the teacher. With ``targets``, when the dataset is no ``FixedViews`` or a loss needs whole
+            features.
     """
-
-    _stop = False  # whether the forward passes may end after the last tapped layer
 
     def __init__(
         self,
@@ -68,134 +78,119 @@ class TeacherStudentTrainer(SupervisedTrainer, ABC):
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss_function: nn.Module,
-        teacher: nn.Module,
+        teacher: nn.Module | Teacher,
         student_layers: Sequence[str] = (),
         teacher_layers: Sequence[str] | None = None,
         inferer: Inferer | None = None,
         targets: TeacherTargets | None = None,
+        student_layout: Layout | Mapping[str, Layout] | None = None,
+        student_output: OutputPath | None = None,
+        mask_key: str | None = None,
         **kwargs: Any,
     ) -> None:
-        teacher_layers = student_layers if teacher_layers is None else teacher_layers
-        if len(student_layers) != len(teacher_layers):
-            raise ValueError(
-                f"The layers pair up one for one, but there are {len(student_layers)} of the student "
-                f"({list(student_layers)}) and {len(teacher_layers)} of the teacher ({list(teacher_layers)})."
-            )
-        frozen = {id(parameter) for parameter in teacher.parameters()}
-        if any(id(parameter) in frozen for group in optimizer.param_groups for parameter in group["params"]):
-            raise ValueError("The optimizer holds parameters of the teacher: give it those of the student alone.")
+        layers = _paired(student_layers, student_layers if teacher_layers is None else teacher_layers)
         if kwargs.get("iteration_update") is not None:
             raise ValueError("iteration_update would bypass the teacher: use an inferer, a loss or events instead.")
+        wrapper = network if isinstance(network, DistributedDataParallel) else None
+        student = network if wrapper is None else wrapper.module
+        asked = as_teacher(teacher)
+        asked.check_layers(list(layers.values()))
+        _check_parameters(optimizer, student, loss_function, asked)
         super().__init__(
             device=device,
             max_epochs=max_epochs,
             train_data_loader=train_data_loader,
-            network=network,
+            network=student,
             optimizer=optimizer,
-            loss_function=self._compute_loss,
+            loss_function=self._loss_of_step,
             inferer=inferer,
             **kwargs,
         )
-        self.criterion: Any = loss_function
-        self.teacher = teacher.requires_grad_(False)
+        self.criterion = loss_function
+        self.task = self._make_task(  # of self.network, which is the compiled module where `compile` was asked for
+            student=self.network, loss=loss_function, layers=layers, layout=student_layout, output=student_output
+        )
+        self.teacher = asked if targets is None else self._stored(asked, targets, train_data_loader, layers)
+        self._mask_key = mask_key
+        self._step = self.task if wrapper is None else _wrapped_alike(self.task, wrapper)
         self._single_inferer: Inferer = self.inferer  # type: ignore[has-type]
-        self.inferer = self._infer_both
-        # built on self.network, which is the compiled module where `compile` was asked for
-        self._student_taps = FeatureTaps(self.network, student_layers, self._stop) if student_layers else None
-        stop = self._stop and targets is None
-        self._teacher_taps = FeatureTaps(teacher, teacher_layers, stop) if teacher_layers else None
-        self._teacher_layers = list(teacher_layers)
-        self._teacher_logits: Tensor | None = None
-        self._targets = targets
-        self._stored: StoredTargets | None = None
-        self._read: Targets | None = None
-        # losses that need different things of a feature get all of it
-        by_condensation = {loss.condensation: loss for loss in self._feature_losses()}
-        self._condensing = by_condensation.popitem()[1] if len(by_condensation) == 1 else None
-        if targets is not None:
-            self._check_targets(train_data_loader)
-            self.add_event_handler(Events.STARTED, self._close_targets)
-            self.add_event_handler(Events.EPOCH_STARTED, self._show_views)
+        self.inferer = self._take_step
 
-    def _infer_both(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
-        stored = self._stored
-        self._read = None if stored is None else stored.read(self.state.batch["view"], self.state.device)
-        if self._read is None:
-            self.teacher.eval()  # at every step: whoever called .train() on it, its batch statistics must not move
-            with torch.no_grad(), _recording(self._teacher_taps):
-                self._teacher_logits = self._single_inferer(inputs, self.teacher, *args, **kwargs)
-        with _recording(self._student_taps):
-            logits = self._single_inferer(inputs, network, *args, **kwargs)
-        return None if self._stop else logits  # what a pass that was ended returns is no logits
+    @abstractmethod
+    def _make_task(self, **kwargs: Any) -> StudentTask:
+        """The step of this stage."""
 
-    def _compute_loss(self, logits: Tensor, label: Tensor | None) -> Tensor:
-        # taken, not kept: nothing of a step stays alive after it
-        features = _taken(self._student_taps)
-        targets, self._read = self._read, None
-        if targets is None:
-            targets = self._computed_targets(features)
-        parts = self._loss_parts(logits, targets.logits, label, features, targets.features)
-        loss = parts.pop("loss")
-        self.state.output.update(parts)
-        return loss
+    def _take_step(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor | None:
+        state = self.state
+        mask = None if self._mask_key is None else state.batch[self._mask_key].to(state.device, non_blocking=True)
+        label = state.output[CommonKeys.LABEL]
+        batch = state.batch if isinstance(state.batch, Mapping) else {}
+        pred, parts = self._step(inputs, label, mask, self.teacher, batch, self._single_inferer, args, kwargs)
+        if taken := (parts.keys() - {CommonKeys.LOSS}) & {*state.output, CommonKeys.PRED}:
+            raise ValueError(f"parts of the loss must not be called {sorted(taken)}, as entries of the output are")
+        state.output.update(parts)
+        return pred
 
-    def _computed_targets(self, features: list[Tensor]) -> Targets:
-        teacher_logits, self._teacher_logits = cast(Tensor, self._teacher_logits), None
-        teacher_features = _taken(self._teacher_taps)
-        if self._condensing is not None:
-            pairs = zip(teacher_features, features, strict=True)
-            teacher_features = [self._condensing.condense(teacher, student) for teacher, student in pairs]
-        targets = Targets(teacher_logits, teacher_features)
-        if self._targets is None:
-            return targets
-        if self._stored is None:  # not before: handlers load the weights of the teacher when the run starts
-            self._stored = self._targets.open(
-                self.data_loader.dataset,
-                self.teacher,
-                self._single_inferer,
-                self._teacher_layers,
-                None if self._condensing is None else self._condensing.condensation,
-                targets,
-            )
-        return self._stored.settle(self.state.batch["view"], targets)
+    def _loss_of_step(self, pred: Tensor | None, label: Tensor | None) -> Tensor:
+        return self.state.output[CommonKeys.LOSS]
 
-    def _check_targets(self, loader: Iterable) -> None:
-        if not isinstance(getattr(loader, "dataset", None), FixedViews):
+    def _stored(
+        self, teacher: Teacher, targets: TeacherTargets, loader: Iterable, layers: Mapping[str, str]
+    ) -> StoredTeacher:
+        views = getattr(loader, "dataset", None)
+        if not isinstance(views, FixedViews):
             raise ValueError("Stored targets need a loader whose dataset is a monai_fetalkd.targets.FixedViews.")
-        if self._teacher_layers and (self._condensing is None or self._condensing.condensation is None):
+        stored = StoredTeacher(teacher, targets, views, layers, self.task.reduced())
+        self.add_event_handler(Events.STARTED, stored.close)  # handlers load the teacher's weights when a run starts
+        self.add_event_handler(Events.EPOCH_STARTED, stored.check_weights)
+        self.add_event_handler(Events.EPOCH_STARTED, lambda: views.set_epoch(self.state.epoch - 1))
+        return stored
+
+
+def _paired(student_layers: Sequence[str], teacher_layers: Sequence[str]) -> dict[str, str]:
+    if len(student_layers) != len(teacher_layers):
+        raise ValueError(
+            f"The layers pair up one for one, but there are {len(student_layers)} of the student "
+            f"({list(student_layers)}) and {len(teacher_layers)} of the teacher ({list(teacher_layers)})."
+        )
+    if len(set(student_layers)) != len(student_layers):
+        raise ValueError(f"A layer is named twice in student_layers: {list(student_layers)}.")
+    return dict(zip(student_layers, teacher_layers, strict=True))
+
+
+def _check_parameters(
+    optimizer: torch.optim.Optimizer, student: nn.Module, loss: nn.Module, teacher: Teacher
+) -> None:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    own = {id(module) for module in student.modules()} | {id(parameter) for parameter in student.parameters()}
+    for network in teacher.networks():
+        if any(id(part) in own for part in (*network.modules(), *network.parameters())):
             raise ValueError(
-                "Targets are stored for losses on attention maps of one kind, not for losses that need whole features: "
-                "use AttentionTransferLoss, or leave targets out."
+                "Student and teacher share layers, which would be in training and in eval mode at once: give the teacher "
+                "as a copy (copy.deepcopy)."
             )
-
-    def _close_targets(self) -> None:
-        self._stored = None  # the next run may have another teacher
-
-    def _show_views(self) -> None:
-        self.data_loader.dataset.set_epoch(self.state.epoch - 1)
-
-    @abstractmethod
-    def _feature_losses(self) -> Iterable[FeatureLoss]:
-        """The losses on hidden layers."""
-
-    @abstractmethod
-    def _loss_parts(
-        self,
-        logits: Tensor,
-        teacher_logits: Tensor | None,
-        label: Tensor | None,
-        features: list[Tensor],
-        teacher_features: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """The loss to minimise under ``"loss"``, and its parts, detached, under their names."""
+        if any(id(parameter) in held for parameter in network.parameters()):
+            raise ValueError("The optimizer holds parameters of the teacher: give it those of the student alone.")
+    untrained = [name for name, value in loss.named_parameters() if value.requires_grad and id(value) not in held]
+    if untrained:
+        raise ValueError(
+            f"The optimizer lacks parameters of the loss ({', '.join(untrained)}), which would never be trained: give it "
+            "[*student.parameters(), *loss.parameters()]."
+        )
 
 
-def _recording(taps: FeatureTaps | None) -> AbstractContextManager:
-    return nullcontext() if taps is None else taps
-
-
-def _taken(taps: FeatureTaps | None) -> list[Tensor]:
-    return [] if taps is None else list(taps.pop().values())
+def _wrapped_alike(task: StudentTask, wrapper: DistributedDataParallel) -> DistributedDataParallel:
+    """Student and loss in one wrapper, with the settings of the one that was given around the student."""
+    # layers after the last one tapped have no gradient in stage 1, nor has an adapter whose weight is zero
+    unused = isinstance(task, AttentionTask) or any(True for _ in task.loss.parameters())
+    return DistributedDataParallel(
+        task,
+        device_ids=wrapper.device_ids,
+        broadcast_buffers=wrapper.broadcast_buffers,
+        process_group=wrapper.process_group,
+        find_unused_parameters=wrapper.find_unused_parameters or unused,
+        gradient_as_bucket_view=wrapper.gradient_as_bucket_view,
+    )
 
 
 class AttentionTransferTrainer(TeacherStudentTrainer):
@@ -204,13 +199,13 @@ class AttentionTransferTrainer(TeacherStudentTrainer):
     Args:
         loss_function: a loss of features; default :class:`monai_fetalkd.losses.AttentionTransferLoss`. The value of
             each layer, before its weight, is in ``engine.state.output`` as ``"at_<student layer>"``.
-        logits: False ends both forward passes after the last tapped layer, and ``engine.state.output["pred"]`` is
-            None. The teacher's goes on to its logits where ``targets`` are stored, as stage 2 reads them.
+        logits: False ends both forward passes after the last tapped layer where the inferer makes one pass, and
+            ``engine.state.output["pred"]`` is None. The teacher's goes on to its logits where ``targets`` are stored, as
+            stage 2 reads them.
         kwargs: the arguments of :class:`TeacherStudentTrainer`; ``student_layers`` may be any subset of layers.
 
     Raises:
-        ValueError: when no layer is named, and when ``network`` is a ``DistributedDataParallel`` that would wait for
-            gradients which this stage does not have: it needs ``find_unused_parameters=True`` and ``logits=False``.
+        ValueError: when no layer is named.
 
     Example:
         >>> from monai_fetalkd.networks import student_resnet
@@ -235,30 +230,11 @@ class AttentionTransferTrainer(TeacherStudentTrainer):
         if not student_layers:
             raise ValueError("Attention is transferred between hidden layers: name at least one in student_layers.")
         loss = AttentionTransferLoss() if loss_function is None else loss_function
-        self._stop = not logits
+        self._logits = logits
         super().__init__(student_layers=student_layers, loss_function=loss, **kwargs)
-        self._names = [f"at_{layer}" for layer in student_layers]
-        wrapper = getattr(self.network, "_orig_mod", self.network)
-        if isinstance(wrapper, DistributedDataParallel) and (logits or not wrapper.find_unused_parameters):
-            raise ValueError(
-                "Layers after the last tapped one have no gradient in stage 1, and DistributedDataParallel would wait "
-                "for it: wrap the student with find_unused_parameters=True, and give the trainer logits=False."
-            )
 
-    def _feature_losses(self) -> Iterable[FeatureLoss]:
-        return [self.criterion]
-
-    def _loss_parts(
-        self,
-        logits: Tensor,
-        teacher_logits: Tensor | None,
-        label: Tensor | None,
-        features: list[Tensor],
-        teacher_features: list[Tensor],
-    ) -> dict[str, Tensor]:
-        values = self.criterion.per_layer(features, teacher_features)
-        parts = {name: value.detach() for name, value in zip(self._names, values, strict=True)}
-        return {"loss": self.criterion.total(values), **parts}
+    def _make_task(self, **kwargs: Any) -> StudentTask:
+        return AttentionTask(logits=self._logits, **kwargs)
 
 
 class DistillationTrainer(TeacherStudentTrainer):
@@ -284,15 +260,5 @@ class DistillationTrainer(TeacherStudentTrainer):
     def __init__(self, *, loss_function: DistillationLoss | None = None, **kwargs: Any) -> None:
         super().__init__(loss_function=DistillationLoss() if loss_function is None else loss_function, **kwargs)
 
-    def _feature_losses(self) -> Iterable[FeatureLoss]:
-        return self.criterion.feature_losses.values()
-
-    def _loss_parts(
-        self,
-        logits: Tensor,
-        teacher_logits: Tensor | None,
-        label: Tensor | None,
-        features: list[Tensor],
-        teacher_features: list[Tensor],
-    ) -> dict[str, Tensor]:
-        return self.criterion(logits, teacher_logits, label, features, teacher_features)
+    def _make_task(self, **kwargs: Any) -> StudentTask:
+        return DistillationTask(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .layout import TargetLayout
 from .store import TargetStore
-from .targets import StoredTargets, Targets, TeacherTargets
+from .targets import StoredTeacher, TeacherTargets
 from .views import FixedViews
 
-__all__ = ["FixedViews", "StoredTargets", "TargetLayout", "TargetStore", "Targets", "TeacherTargets"]
+__all__ = ["FixedViews", "StoredTeacher", "TargetLayout", "TargetStore", "TeacherTargets"]

@@ -1,4 +1,4 @@
-"""How the teacher's logits and condensed features of a view lie in one row of bytes."""
+"""How the teacher's logits and reduced features of a view lie in one row of bytes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ FeatureType = Literal["uint8", "float32"]
 
 
 class TargetLayout:
-    r"""Packs logits and condensed features of views into rows of bytes, and unpacks them.
+    r"""Packs logits and reduced features of views into rows of bytes, and unpacks them.
 
-    Logits are kept as float32. A condensed feature :math:`r`, which is not negative, is kept as float32 too, or as one
+    Logits are kept as float32. A reduced feature :math:`r`, which is not negative, is kept as float32 too, or as one
     byte a value: :math:`255 (r / \max r)^2`, rounded, beside the float32 maximum of the view. Squared, because that is
     the attention map of power 2 itself, which errs less in the loss than its root would: by a few parts in 10,000.
 
     Args:
         logits: shape of the logits of a view, ``(classes, *spatial)``.
-        features: shape of the condensed feature of each layer, without the batch.
+        features: shape of the reduced feature of each layer, without the batch.
         dtype: how features are kept, ``"uint8"`` or ``"float32"``.
 
     Attributes:
@@ -39,10 +39,10 @@ class TargetLayout:
         >>> layout = TargetLayout((3,), {"layer4": (1, 2, 2)})
         >>> layout.row.itemsize
         24
-        >>> rows = layout.pack(torch.tensor([[1.0, 2.0, 3.0]]), [torch.tensor([[[[0.0, 0.5], [1.0, 2.0]]]])])
-        >>> layout.unpack(rows)
-        (tensor([[1., 2., 3.]]), [tensor([[[[0.0000, 0.5010],
-                  [1.0020, 2.0000]]]])])
+        >>> rows = layout.pack(torch.tensor([[1.0, 2.0, 3.0]]), {"layer4": torch.tensor([[[[0.0, 0.5], [1.0, 2.0]]]])})
+        >>> layout.unpack(rows, logits=True, layers=["layer4"])
+        (tensor([[1., 2., 3.]]), {'layer4': tensor([[[[0.0000, 0.5010],
+                  [1.0020, 2.0000]]]])})
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class TargetLayout:
         self.shapes = {"logits": tuple(logits)} | {
             f"feature.{layer}": tuple(shape) for layer, shape in features.items()
         }
+        self.layers = list(features)
         self.dtype = dtype
         fields: list[tuple] = [("crc32", "<u4"), ("logits", "<f4", tuple(logits))]
         for layer, shape in features.items():
@@ -61,12 +62,12 @@ class TargetLayout:
             fields.append((f"feature.{layer}", "u1" if dtype == "uint8" else "<f4", tuple(shape)))
         self.row = np.dtype(fields)
 
-    def pack(self, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
+    def pack(self, logits: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """Pack a batch.
 
         Args:
             logits: ``[N, classes, *spatial]``.
-            features: one for each layer, ``[N, ...]``, not negative.
+            features: by layer, ``[N, ...]``, not negative.
 
         Returns:
             uint8 ``[N, bytes of a row without its CRC-32]``, on the device of the logits.
@@ -75,7 +76,7 @@ class TargetLayout:
             ValueError: when a shape is not that of the layout.
         """
         parts = []
-        for (name, shape), values in zip(self.shapes.items(), (logits, *features), strict=True):
+        for (name, shape), values in zip(self.shapes.items(), (logits, *(features[layer] for layer in self.layers)), strict=True):
             if values.shape[1:] != shape:
                 raise ValueError(
                     f"all views need targets of one shape, but '{name}' of this batch is {tuple(values.shape[1:])} and "
@@ -91,25 +92,30 @@ class TargetLayout:
             parts.append(values)
         return torch.cat([part.contiguous().view(torch.uint8) for part in parts], 1)
 
-    def unpack(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def unpack(
+        self, rows: Tensor, logits: bool, layers: Sequence[str]
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Unpack a batch.
 
         Args:
             rows: as :meth:`pack` returns them, on any device.
+            logits: whether the logits are wanted.
+            layers: the layers that are wanted.
 
         Returns:
-            Float32 logits, and float32 features in the order of the layers.
+            Float32 logits or None, and float32 features by layer.
         """
         names = list(self.row.names or ())[1:]
         fields = dict(zip(names, rows.split([self.row[name].itemsize for name in names], 1), strict=True))
-        targets = []
-        for name, shape in self.shapes.items():
-            if name == "logits" or self.dtype == "float32":
-                values = _floats(fields[name])
+        features = {}
+        for layer in layers:
+            if self.dtype == "float32":
+                values = _floats(fields[f"feature.{layer}"])
             else:
-                values = (fields[name] / 255).sqrt() * _floats(fields[name.replace("feature.", "maximum.", 1)])
-            targets.append(values.reshape(len(rows), *shape))
-        return targets[0], targets[1:]
+                values = (fields[f"feature.{layer}"] / 255).sqrt() * _floats(fields[f"maximum.{layer}"])
+            features[layer] = values.reshape(len(rows), *self.shapes[f"feature.{layer}"])
+        shape = (len(rows), *self.shapes["logits"])
+        return _floats(fields["logits"]).reshape(shape) if logits else None, features
 
 
 def _floats(data: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,29 +16,24 @@ from torch import Tensor, nn
 
 from monai_fetalkd._tensor import plain
 from monai_fetalkd.keys import hash_of_data
+from monai_fetalkd.teachers import Query, Targets, Teacher
 
 from .layout import FeatureType, TargetLayout
 from .store import TargetStore
 from .views import FixedViews
 
-__all__ = ["StoredTargets", "Targets", "TeacherTargets"]
+__all__ = ["StoredTeacher", "TeacherTargets"]
 
-# far above what hardware and libraries differ by, far below what another view of a frame makes
-_TOLERANCE = 0.1
-
-
-class Targets(NamedTuple):
-    """What the student learns from: the teacher's logits, and its features as the loss condenses them."""
-
-    logits: Tensor
-    features: list[Tensor]
+# what rounding may make of the same computation on other hardware or in another batch, as a share of its size
+_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+_BYTES = 1e-2  # a value that lies between two bytes may become either
 
 
 class TeacherTargets:
     """Where the targets of a frozen teacher are kept: an option of the trainers of :mod:`monai_fetalkd.engines`.
 
     The loader's dataset is a :class:`FixedViews`. When a view is met for the first time, the teacher runs and its
-    logits and condensed features (one attention map a layer) are written through; later the step reads them and the
+    logits and reduced features (one attention map a layer) are written through; later the step reads them and the
     teacher rests. A run may be killed at any time, and several ranks and several runs may share the folder.
 
     In a config, two lines: the dataset of the loader is wrapped, and the trainer gets the option.
@@ -48,12 +43,13 @@ class TeacherTargets:
         "dataset": {"_target_": "monai_fetalkd.targets.FixedViews", "dataset": "@frames", "views": 8, "seed": "@seed"}
         "targets": {"_target_": "monai_fetalkd.targets.TeacherTargets", "cache_dir": "targets"}
 
-    Each combination of the teacher's structure and weights, its layers, what the loss keeps of them, the inferer and
-    its autocast, the views (frames, transforms, number, seed), the form of the targets and the versions of torch, MONAI
-    and this package has a folder of its own in ``cache_dir``, so a change never meets targets of before. Folders of
-    combinations that are no longer needed may be deleted. What the key cannot see, such as a transform that draws from
-    a global generator or changed code of a network, is caught by comparison: the first batch of each run goes through
-    the teacher, and must agree with what is stored of it.
+    Each combination of the teacher's structure, settings and weights, its layers, what the losses keep of them, the
+    inferer and its autocast, the views (frames, transforms, number, seed), the form of the targets and the versions of
+    torch and MONAI has a folder of its own in ``cache_dir``, so a change never meets targets of before. A run that needs
+    fewer layers reads the folder of one that needed more. Folders of combinations that are no longer needed may be
+    deleted. What the key cannot see, such as a transform that draws from a global generator or changed code of a
+    network, is caught by comparison: the first batch of each run goes through the teacher, and must agree with what is
+    stored of it, up to rounding. A teacher whose weights change while it is in use is refused.
 
     Args:
         cache_dir: folder of the folders; made where it does not exist.
@@ -79,117 +75,229 @@ class TeacherTargets:
         self.cache_dir = Path(cache_dir)
         self.dtype = dtype
 
-    def open(
+
+class StoredTeacher(Teacher):
+    """A frozen teacher whose answers are kept on disk.
+
+    The trainers make it of a teacher and :class:`TeacherTargets`.
+
+    Args:
+        teacher: the teacher that is asked for views that are not stored yet.
+        settings: where and how the answers are kept.
+        views: the dataset of the loader.
+        layers: the teacher's layer for each layer of the student.
+        reduced: what the losses keep of each, by the student's layer, see :class:`monai_fetalkd.losses.FeatureLoss`.
+
+    Raises:
+        ValueError: when a loss needs whole features, which are not stored.
+    """
+
+    def __init__(
         self,
+        teacher: Teacher,
+        settings: TeacherTargets,
         views: FixedViews,
-        teacher: nn.Module,
-        inferer: Callable[..., Any],
-        layers: Sequence[str],
-        condensation: str | None,
-        example: Targets,
-    ) -> StoredTargets:
-        """Open the store for these views and this teacher, and make it where there is none.
+        layers: Mapping[str, str],
+        reduced: Mapping[str, str | None],
+    ) -> None:
+        if whole := [layer for layer in layers if reduced.get(layer) is None]:
+            raise ValueError(
+                f"Targets are stored for losses on attention maps of one kind a layer, not for losses that need whole "
+                f"features ({', '.join(whole)}): use AttentionTransferLoss, or leave targets out."
+            )
+        self.teacher = teacher
+        self.settings = settings
+        self.views = views
+        self.layers = dict(layers)
+        self.reduced = dict(reduced)
+        self._open: _Open | None = None
 
-        Args:
-            views: the dataset of the loader.
-            teacher: the teacher, with its weights.
-            inferer: how it is called.
-            layers: names of its tapped layers.
-            condensation: what is kept of their features, see :class:`monai_fetalkd.losses.FeatureLoss`.
-            example: targets of a batch, for their shapes.
-
-        Returns:
-            The store.
+    def targets(self, query: Query) -> Targets:
+        """Read the answer, or ask the teacher and store it.
 
         Raises:
             OSError: when the disk has no room for all views.
-            ValueError: when something the targets depend on cannot be pickled.
+            ValueError: when stored answers differ from those of the teacher, or its weights have changed since.
         """
-        shapes = {layer: feature.shape[1:] for layer, feature in zip(layers, example.features, strict=True)}
-        layout = TargetLayout(example.logits.shape[1:], shapes, self.dtype)
-        device = example.logits.device.type
-        manifest = {
-            **views.description(),
-            "teacher": type(teacher).__name__,
-            "hash_of_teacher": hash_of_data([repr(teacher), teacher.state_dict()]),
+        numbers = plain(query.batch["view"]).cpu().numpy()
+        if self._open is not None:
+            if self._open.versions != _versions(self.teacher.networks()):
+                raise self._changed()
+            rows, whole = self._open.store.read(numbers)
+            if whole.all():
+                return self._unpacked(rows, query)
+        # the first batch of a run is always computed, to be compared with what is stored of it
+        manifest = self._manifest(query) if self._open is None else {}
+        found = self._find(manifest, query) if self._open is None else self._open
+        computed = self.teacher.targets(self._complete(query, found))
+        for layer, feature in computed.features.items():
+            if len(feature) != len(numbers):
+                raise ValueError(
+                    f"The teacher's feature for layer '{layer}' has {len(feature)} rows for a batch of {len(numbers)}: "
+                    "networks that fold patches into the batch cannot have their features stored, leave targets out."
+                )
+        if self._open is None:
+            self._open = found or self._make(manifest, query, computed)
+        return self._keep(numbers, computed, query)
+
+    def networks(self) -> list[nn.Module]:
+        """The networks of the teacher."""
+        return self.teacher.networks()
+
+    def check_layers(self, layers: Iterable[str]) -> None:
+        """Raise ``ValueError`` unless these layers of the teacher can be read."""
+        self.teacher.check_layers(list(layers))
+
+    def close(self) -> None:
+        """Forget the open store: the next batch may be one of another teacher."""
+        self._open = None
+
+    def check_weights(self) -> None:
+        """Raise ``ValueError`` when the weights have changed in a way that leaves no trace in their versions."""
+        if self._open is not None and not np.allclose(
+            self._open.norms, _norms(self.teacher.networks()), rtol=1e-6, atol=0, equal_nan=True
+        ):
+            raise self._changed()
+
+    def _changed(self) -> ValueError:
+        return ValueError(
+            "The teacher's weights have changed since its targets were stored: leave targets out for a teacher that "
+            "changes while the student learns."
+        )
+
+    def _complete(self, query: Query, found: _Open | None) -> Query:
+        """The query for all that the store keeps of a view."""
+        if found is None:
+            return query._replace(logits=True)
+        features = dict(query.features)
+        for layer in found.layout.layers:
+            if layer not in features:  # not wanted now; the store knows its size
+                features[layer] = query.inputs.new_empty(len(query.inputs), *found.layout.shapes[f"feature.{layer}"])
+        layers = {layer: self.layers[layer] for layer in found.layout.layers}
+        return query._replace(logits=True, layers=layers, features=features)
+
+    def _manifest(self, query: Query) -> dict[str, Any]:
+        device = query.inputs.device.type
+        networks, inferer = self.teacher.networks(), query.inferer
+        return {
+            **self.views.description(),
+            "dtype": self.settings.dtype,
+            "teacher": ", ".join(type(network).__name__ for network in networks),
+            "hash_of_teacher": hash_of_data(
+                [self.teacher.describe(), *([repr(network), network.state_dict()] for network in networks)]
+            ),
             "inferer": type(inferer).__qualname__,
             # what an inferer remembers of its calls is private
             "hash_of_inferer": hash_of_data({k: v for k, v in vars(inferer).items() if not k.startswith("_")}),
             "autocast": str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
-            "features": condensation,
-            "row": [list(map(str, field)) for field in layout.row.descr],
             "torch": torch.__version__,
             "monai": monai.__version__,
         }
-        key = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:16]
-        store = TargetStore(self.cache_dir / key, layout.row, len(views) * views.views, manifest)
-        return StoredTargets(store, layout)
 
+    def _find(self, manifest: dict[str, Any], query: Query) -> _Open | None:
+        """The store of these views that keeps all that is wanted now, perhaps more."""
+        wanted = {layer: self._kept(layer, query.features[layer]) for layer in query.layers}
+        for path in sorted(self.settings.cache_dir.glob("*/manifest.json")):
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            logits, features = kept.pop("logits", None), kept.pop("features", {})
+            # a row that is missing must be computed whole, also what is not wanted now
+            known = all(
+                self.layers.get(layer) == entry["teacher"] and self.reduced[layer] == entry["keeps"]
+                for layer, entry in features.items()
+            )
+            if kept == manifest and known and all(_without_shape(features.get(name)) == wanted[name] for name in wanted):
+                return self._opened(manifest, logits, features)
+        return None
 
-class StoredTargets:
-    """Targets of views on disk.
+    def _make(self, manifest: dict[str, Any], query: Query, computed: Targets) -> _Open:
+        features = {
+            layer: {**self._kept(layer, query.features[layer]), "shape": list(feature.shape[1:])}
+            for layer, feature in computed.features.items()
+        }
+        return self._opened(manifest, list(_logits(computed).shape[1:]), features)
 
-    Args:
-        store: their rows.
-        layout: how a row is packed.
-    """
+    def _kept(self, layer: str, student: Tensor) -> dict[str, Any]:
+        size = list(student.shape[2:])
+        return {"teacher": self.layers[layer], "keeps": self.reduced[layer], "student_size": size}
 
-    def __init__(self, store: TargetStore, layout: TargetLayout) -> None:
-        self.store = store
-        self.layout = layout
+    def _opened(self, manifest: dict[str, Any], logits: list[int], features: dict[str, dict[str, Any]]) -> _Open:
+        shapes = {layer: entry["shape"] for layer, entry in features.items()}
+        layout = TargetLayout(logits, shapes, self.settings.dtype)
+        whole = {**manifest, "logits": logits, "features": features}
+        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+        store = TargetStore(self.settings.cache_dir / key, layout.row, len(self.views) * self.views.views, whole)
+        networks = self.networks()
+        return _Open(store, layout, _versions(networks), _norms(networks))
 
-    def read(self, views: Tensor, device: torch.device | str) -> Targets | None:
-        """Read the targets of a batch.
-
-        Args:
-            views: numbers of the views, ``[N]``.
-            device: where the targets go.
-
-        Returns:
-            The targets, or None where those of some view have not been stored yet.
-        """
-        rows, whole = self.store.read(_indices(views))
-        return self._targets(rows, device) if whole.all() else None
-
-    def settle(self, views: Tensor, computed: Targets) -> Targets:
-        """Store targets that the teacher has just computed, of the views that have none yet.
-
-        Args:
-            views: numbers of the views, ``[N]``.
-            computed: their targets.
-
-        Returns:
-            The targets as they are stored, so that the student learns from the same in every epoch.
-
-        Raises:
-            ValueError: when the targets stored before differ from those computed, or have another shape.
-        """
-        indices, device = _indices(views), computed.logits.device
-        new = self.layout.pack(*computed).cpu().numpy()
-        rows, whole = self.store.read(indices)
+    def _keep(self, numbers: np.ndarray, computed: Targets, query: Query) -> Targets:
+        """Store what is not stored yet, and give all as it is stored, so that each epoch learns from the same."""
+        store, layout = self._open.store, self._open.layout  # type: ignore[union-attr]
+        new = layout.pack(_logits(computed), computed.features).cpu().numpy()
+        rows, whole = store.read(numbers)
         if whole.any():
-            self._compare(self._targets(rows[whole], "cpu"), self._targets(new[whole], "cpu"))
-        self.store.write(indices[~whole], new[~whole])
+            self._compare(rows[whole], new[whole], query)
+        store.write(numbers[~whole], new[~whole])
         rows[~whole] = new[~whole]
-        return self._targets(rows, device)
+        return self._unpacked(rows, query)
 
-    def _targets(self, rows: np.ndarray, device: torch.device | str) -> Targets:
-        packed = torch.from_numpy(rows)
-        if torch.device(device).type == "cuda":
+    def _unpacked(self, rows: np.ndarray, query: Query) -> Targets:
+        packed, device = torch.from_numpy(rows), query.inputs.device
+        if device.type == "cuda":
             packed = packed.pin_memory()  # one copy for all layers, which the student's forward pass need not wait for
-        return Targets(*self.layout.unpack(packed.to(device, non_blocking=True)))
+        logits, features = self._open.layout.unpack(  # type: ignore[union-attr]
+            packed.to(device, non_blocking=True), query.logits, list(query.layers)
+        )
+        return Targets(logits, features)
 
-    def _compare(self, stored: Targets, computed: Targets) -> None:
-        pairs = zip((stored.logits, *stored.features), (computed.logits, *computed.features), strict=True)
-        for name, (before, now) in zip(self.layout.shapes, pairs, strict=True):
-            difference, size = (before - now).norm().item(), before.norm().item()
-            if difference > _TOLERANCE * size:
+    def _compare(self, stored: np.ndarray, computed: np.ndarray, query: Query) -> None:
+        layout, folder = self._open.layout, self._open.store.folder  # type: ignore[union-attr]
+        device = query.inputs.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = getattr(torch, str(getattr(query.inferer, "dtype", "float32")), torch.float32)
+        rounding = _ROUNDING.get(torch.get_autocast_dtype(device) if autocast else dtype, _ROUNDING[torch.float32])
+        sides = [layout.unpack(torch.from_numpy(rows), True, layout.layers) for rows in (stored, computed)]
+        named = [{"logits": logits, **{f"feature of {name}": f for name, f in features.items()}} for logits, features in sides]
+        for name, before in named[0].items():
+            tolerance = max(rounding, _BYTES if name != "logits" and self.settings.dtype == "uint8" else 0.0)
+            # classes that the teacher rules out are infinite on both sides
+            before, now = (torch.nan_to_num(values) for values in (before, named[1][name]))
+            if (before - now).norm() > tolerance * before.norm():
                 raise ValueError(
-                    f"The targets in '{self.store.folder}' are not what the teacher says now of the same views "
-                    f"('{name}' differs): look for a transform that draws from a global generator, or delete the "
-                    "folder if code of the teacher or of a transform has changed."
+                    f"The targets in '{folder}' are not what the teacher says now of the same views ('{name}' "
+                    "differs): look for a transform that draws from a global generator, or delete the folder if code "
+                    "of the teacher or of a transform has changed."
                 )
 
 
-def _indices(views: Tensor) -> np.ndarray:
-    return plain(views).cpu().numpy()
+class _Open(NamedTuple):
+    """An open store, and the weights that it belongs to."""
+
+    store: TargetStore
+    layout: TargetLayout
+    versions: list[int]
+    norms: list[float]
+
+
+def _versions(networks: Iterable[nn.Module]) -> list[int]:
+    """How often each weight has been written to, which torch counts."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in _weights(networks)]
+
+
+def _norms(networks: Iterable[nn.Module]) -> list[float]:
+    floats = [tensor.detach().float() for tensor in _weights(networks) if tensor.is_floating_point()]
+    return torch.stack(torch._foreach_norm(floats)).tolist() if floats else []
+
+
+def _weights(networks: Iterable[nn.Module]) -> Iterator[Tensor]:
+    for network in networks:
+        yield from network.parameters()
+        yield from network.buffers()
+
+
+def _logits(targets: Targets) -> Tensor:
+    assert targets.logits is not None  # every query of this module asks for them
+    return targets.logits
+
+
+def _without_shape(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if entry is None else {key: value for key, value in entry.items() if key != "shape"}

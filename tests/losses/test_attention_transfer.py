@@ -73,7 +73,7 @@ def test_agrees_with_other_code_bases(reference, family, mode):
 @pytest.mark.parametrize("power", [2.0, 3.5])
 def test_value_and_gradient_for_maps_of_any_size(student, teacher, kind, mode, power):
     student, teacher = random_features(student, teacher)
-    loss = AttentionTransferLoss(mode, kind, power)
+    loss = AttentionTransferLoss(mode, kind, power, layout="channels_first")
     expected = expected_loss(student.numpy(), teacher.numpy(), mode, kind, power)
     assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-10)
     assert torch.autograd.gradcheck(lambda x: loss(x, teacher), student.requires_grad_(), fast_mode=True)
@@ -96,10 +96,16 @@ def test_layers_of_different_size_are_summed_by_weight():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", MODES)
-def test_scale_of_a_feature_does_not_matter(kind, mode):
-    student, teacher = random_features((2, 3, 4, 4), (2, 6, 4, 4))
+@pytest.mark.parametrize("scale", [1e3, 1e-3, 1e-7, 1e-15])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scale_of_a_feature_does_not_matter(kind, mode, scale, dtype):
+    student, teacher = (feature.to(dtype) for feature in random_features((2, 3, 4, 4), (2, 6, 4, 4)))
     loss = AttentionTransferLoss(mode, kind)
-    torch.testing.assert_close(loss(1e3 * student, 1e-3 * teacher), loss(student, teacher))
+    torch.testing.assert_close(loss(scale * student, 1e-3 * teacher), loss(student, teacher))
+    scaled = (scale * student).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(scaled, teacher), scaled)
+    (expected,) = torch.autograd.grad(loss(student.requires_grad_(), teacher), student)
+    torch.testing.assert_close(scale * gradient, expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,7 +178,7 @@ def test_survives_a_copy(duplicate):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("other", [(2, 3, 4), (2, 3, 4, 4, 4), (1, 3, 4, 4)])
+@pytest.mark.parametrize("other", [(2, 3, 4), (2, 3, 4, 4, 4), (1, 3, 4, 4), (2, 3)])
 def test_features_that_do_not_match_are_refused(kind, other):
     shapes = r"got \(2, 3, 4, 4\) and \(" + ", ".join(map(str, other))
     with pytest.raises(ValueError, match=shapes):
@@ -184,9 +190,58 @@ def test_unequal_maps_of_four_dimensions_are_refused():
         AttentionTransferLoss()(torch.zeros(1, 1, 2, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2, 3))
 
 
+def attention_of_tokens(tokens):
+    return torch.nn.functional.normalize(tokens.square().mean(2))
+
+
+def test_three_axes_are_tokens():
+    student, teacher = random_features((2, 17, 4), (2, 17, 9))
+    expected = (attention_of_tokens(student) - attention_of_tokens(teacher)).square().sum(1).mean()
+    torch.testing.assert_close(AttentionTransferLoss()(student, teacher), expected)
+    assert AttentionTransferLoss()(student[:, torch.randperm(17)], student) > 1e-3
+
+
+def test_a_grid_leaves_out_the_class_token():
+    student, teacher = random_features((2, 17, 4), (2, 17, 9))
+    expected = AttentionTransferLoss()(student[:, 1:], teacher[:, 1:])
+    torch.testing.assert_close(AttentionTransferLoss(layout=[4, 4])(student, teacher), expected)
+
+
+def test_channels_last_is_the_same_map_as_channels_first():
+    student, teacher = random_features((2, 3, 4, 5), (2, 6, 4, 5))
+    last = [feature.movedim(1, -1) for feature in (student, teacher)]
+    expected = AttentionTransferLoss()(student, teacher)
+    torch.testing.assert_close(AttentionTransferLoss(layout="channels_last")(*last), expected)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "hint"),
+    [
+        ((2, 16, 32), (2, 64, 32), "channels_first"),
+        ((2, 7, 7, 48), (2, 7, 7, 96), "channels_last"),
+        ((2, 4, 4, 4, 24), (2, 4, 4, 4, 24), "channels_last"),
+        ((2, 8, 1, 1), (2, 16, 1, 1), "global pooling"),
+        ((2, 8, 1, 1), (2, 16, 7, 7), "global pooling"),
+        ((2, 8), (2, 8), "global pooling"),
+    ],
+)
+def test_features_that_cannot_be_read_are_refused_with_a_hint(student, teacher, hint):
+    with pytest.raises(ValueError, match=hint):
+        AttentionTransferLoss()(*random_features(student, teacher))
+
+
+def test_a_single_channel_has_no_attention_among_channels():
+    with pytest.raises(ValueError, match="one channel"):
+        AttentionTransferLoss(kind="channel")(torch.rand(2, 1, 4, 4), torch.rand(2, 3, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"layout": "NCHW"}, "layout must be one of"),
+        ({"layout": [0, 4]}, "layout must be one of"),
+        ({"layers": "layer4"}, "layers must be a list"),
+        ({"layers": ["a"], "layer_weights": [1.0, 2.0]}, "got 2 for 1"),
         ({"mode": "paper"}, "mode must be one of .* got 'paper'"),
         ({"kind": "temporal"}, "kind of attention map must be one of .* got 'temporal'"),
         ({"power": 0.5}, "power must be at least 1"),

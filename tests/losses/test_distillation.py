@@ -5,11 +5,18 @@ import math
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.losses import DiceCELoss
+from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss, FeatureLoss, SoftTargetLoss
+from monai_fetalkd.losses import (
+    AttentionTransferLoss,
+    DistillationLoss,
+    FeatureLoss,
+    LabelLoss,
+    SigmoidSoftTargetLoss,
+    SoftTargetLoss,
+)
 
 
 def randn(*shape: int) -> torch.Tensor:
@@ -185,7 +192,7 @@ def test_missing_tensors_are_named(missing, message):
         loss(STUDENT, **(tensors | missing))
 
 
-@pytest.mark.parametrize("label", [torch.zeros(3), torch.zeros(4, 6), torch.zeros(4, 1, 1)])
+@pytest.mark.parametrize("label", [torch.zeros(3), torch.zeros(4, 5), torch.zeros(4, 1, 1)])
 def test_labels_that_are_no_class_indices_are_refused(label):
     shapes = r"got \(" + ", ".join(map(str, label.shape)) + r",?\) and \(4, 6\)"
     with pytest.raises(ValueError, match=shapes):
@@ -200,7 +207,9 @@ def test_labels_need_two_classes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"feature_losses": {"kd": nn.MSELoss()}}, r"must not use the names 'loss', 'ce' and 'kd', got \['kd'\]"),
+        ({"feature_losses": {"kd": nn.MSELoss()}}, r"got \['kd'\]"),
+        ({"feature_losses": {"pred": nn.MSELoss()}}, r"got \['pred'\]"),
+        ({"temperature": 2.0, "soft_target_loss": SoftTargetLoss(1.0)}, "either the temperature or a soft_target_loss"),
         ({"feature_weights": {"at": 1.0}}, r"must name feature losses of \[\], got \['at'\]"),
         ({"ce_weight": -1.0}, "weights must be finite and not negative"),
         ({"kd_weight": math.nan}, "weights must be finite and not negative"),
@@ -215,3 +224,65 @@ def test_labels_need_two_classes():
 def test_impossible_arguments_are_refused_at_once(arguments, message):
     with pytest.raises(ValueError, match=message):
         DistillationLoss(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("label_loss", "soft"),
+    [
+        (DiceCELoss(sigmoid=True), SigmoidSoftTargetLoss(2.0)),
+        (DeepSupervisionLoss(DiceCELoss(sigmoid=True)), SigmoidSoftTargetLoss(2.0)),
+        (DiceCELoss(softmax=True), SoftTargetLoss(2.0)),
+        (None, SoftTargetLoss(2.0)),
+    ],
+)
+def test_soft_targets_are_of_the_head_that_the_loss_on_labels_is_of(label_loss, soft):
+    student, teacher = randn(2, 2, 3, 4, 4)
+    loss = DistillationLoss(temperature=2.0, ce_weight=0, label_loss=label_loss)
+    torch.testing.assert_close(loss(student, teacher)["kd"], soft(student, teacher))
+
+
+def test_a_loss_on_soft_targets_of_ones_own_takes_their_place():
+    loss = DistillationLoss(ce_weight=0, soft_target_loss=nn.MSELoss())
+    torch.testing.assert_close(loss(STUDENT, TEACHER)["kd"], nn.functional.mse_loss(STUDENT, TEACHER))
+
+
+def test_a_label_that_is_ignored_has_no_soft_target():
+    logits, target = randn(2, 2, 3, 4, 4)
+    label = torch.arange(32).reshape(2, 1, 4, 4) % 3
+    label[:, :, 2:] = 9
+    loss = DistillationLoss(label_loss=LabelLoss(ignore_index=9))
+    parts = loss(logits, target, label)
+    torch.testing.assert_close(parts["kd"], SoftTargetLoss()(logits[:, :, :2], target[:, :, :2]))
+    torch.testing.assert_close(parts["ce"], cross_entropy(logits[:, :, :2], label[:, 0, :2]))
+    mask = torch.zeros(2, 1, 4, 4)
+    mask[:, :, 1:] = 1
+    both = loss(logits, target, label, mask=mask)
+    torch.testing.assert_close(both["kd"], SoftTargetLoss()(logits[:, :, 1:2], target[:, :, 1:2]))
+    nothing = loss(logits, target, torch.full_like(label, 9))
+    assert nothing["loss"] == 0
+
+
+def test_each_head_of_deep_supervision_is_distilled():
+    heads = [randn(2, 3, 8, 8), randn(2, 3, 4, 4)]
+    target, label = randn(2, 2, 3, 8, 8)[1], torch.arange(128).reshape(2, 1, 8, 8) % 3
+    label_loss = DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True))
+    parts = DistillationLoss(label_loss=label_loss)(heads, target, label)
+    averaged = nn.functional.avg_pool2d(target, 2)
+    expected = SoftTargetLoss()(heads[0], target) + 0.5 * SoftTargetLoss()(heads[1], averaged)
+    torch.testing.assert_close(parts["kd"], expected)
+    torch.testing.assert_close(parts["ce"], label_loss([head.double() for head in heads], label.double()))
+
+
+def test_each_feature_loss_compares_the_layers_that_it_names():
+    features = {"layer1": (randn(2, 3, 6, 6), randn(2, 5, 6, 6)), "layer2": (randn(2, 8), randn(2, 8) + 1)}
+    students, teachers = ({name: pair[side] for name, pair in features.items()} for side in (0, 1))
+    losses = {
+        "at": AttentionTransferLoss(layers=["layer1"]),
+        "hint": FeatureLoss(nn.MSELoss(), layers=["layer2"]),
+    }
+    loss = DistillationLoss(ce_weight=0, kd_weight=0, feature_losses=losses)
+    parts = loss(STUDENT, None, None, students, teachers)
+    torch.testing.assert_close(parts["at"], AttentionTransferLoss()(*features["layer1"]))
+    torch.testing.assert_close(parts["hint"], nn.functional.mse_loss(*features["layer2"]))
+    with pytest.raises(ValueError, match="layer2"):
+        loss(STUDENT, None, None, {"layer1": students["layer1"]}, teachers)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_fetalkd.losses import SoftTargetLoss
+from monai_fetalkd.losses import SigmoidSoftTargetLoss, SoftTargetLoss
 
 
 def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
@@ -106,3 +106,71 @@ def test_impossible_temperature_is_refused(temperature):
 def test_unknown_reduction_is_refused():
     with pytest.raises(ValueError, match=r"reduction must be one of .* got 'batchmean'"):
         SoftTargetLoss(reduction="batchmean")
+
+
+def test_a_class_that_the_teacher_rules_out_has_probability_zero():
+    student = random_logits(4, 3).requires_grad_()
+    teacher = random_logits(4, 3, seed=1)
+    teacher[0, 2] = -torch.inf
+    target = (teacher / 4).softmax(1)
+    expected = 16 * torch.nn.functional.kl_div((student / 4).log_softmax(1), target, reduction="batchmean")
+    loss = SoftTargetLoss(4.0)(student, teacher)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [SoftTargetLoss, SigmoidSoftTargetLoss])
+def test_a_class_that_both_rule_out_costs_nothing(kind):
+    student, teacher = random_logits(4, 3), random_logits(4, 3, seed=1)
+    student[:, 2] = teacher[:, 2] = -torch.inf
+    student.requires_grad_()
+    loss = kind()(student, teacher)
+    assert loss.isfinite()
+    loss.backward()
+    assert student.grad[:, :2].isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [SoftTargetLoss, SigmoidSoftTargetLoss])
+@pytest.mark.parametrize("channel", [False, True])
+def test_a_mask_leaves_predictions_out(kind, channel):
+    student, teacher = random_logits(2, 3, 4, 5), random_logits(2, 3, 4, 5, seed=1)
+    mask = torch.zeros(2, 4, 5, dtype=torch.bool)
+    mask[:, :2] = True
+    loss = kind(2.0)(student, teacher, mask[:, None] if channel else mask)
+    torch.testing.assert_close(loss, kind(2.0)(student[:, :, :2], teacher[:, :, :2]))
+    assert kind()(student, teacher, torch.zeros(2, 4, 5)) == 0
+    with pytest.raises(ValueError, match=r"the mask must have shape \(2, 4, 5\)"):
+        kind()(student, teacher, torch.zeros(2, 4, 4))
+
+
+def test_a_prediction_counts_by_the_classes_that_the_teacher_sees_in_it():
+    student, teacher = random_logits(4, 3), random_logits(4, 3, seed=1)
+    each = SoftTargetLoss(2.0, "none")(student, teacher)
+    counts = (teacher / 2).softmax(1) @ torch.tensor([1.0, 5.0, 0.5], dtype=torch.float64)
+    expected = (each * counts).sum() / counts.sum()
+    torch.testing.assert_close(SoftTargetLoss(2.0, class_weights=[1.0, 5.0, 0.5])(student, teacher), expected)
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (4, 6), (2, 3, 4, 5), (2, 1, 3, 4, 2)])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_sigmoid_heads_have_a_divergence_for_each_class(shape, temperature):
+    student, teacher = random_logits(*shape).requires_grad_(), random_logits(*shape, seed=1)
+    p, q = ((logits / temperature).sigmoid() for logits in (student, teacher))
+    expected = temperature**2 * (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean()
+    loss = SigmoidSoftTargetLoss(temperature)(student, teacher)
+    torch.testing.assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(loss, student)
+    torch.testing.assert_close(gradient, temperature * (p - q).detach() / student.numel())
+
+
+def test_sigmoid_heads_stay_finite_far_out():
+    logits = torch.tensor([[-1e4, 1e4, 300.0]], dtype=torch.float16)
+    assert SigmoidSoftTargetLoss(1.0)(logits, -logits).isfinite()
+
+
+@pytest.mark.parametrize("kind", [SoftTargetLoss, SigmoidSoftTargetLoss])
+@pytest.mark.parametrize(("weights", "message"), [([1.0, -1.0], "not negative"), ([1.0, 1.0], "got 2 for")])
+def test_class_weights_that_do_not_fit_are_refused(kind, weights, message):
+    with pytest.raises(ValueError, match=message):
+        kind(class_weights=weights)(random_logits(2, 3), random_logits(2, 3))
