@@ -55,7 +55,9 @@ def channels_first(feature: Tensor, layout: Layout | None = None) -> Tensor:
         return feature.transpose(1, 2)
     grid, count = list(layout), math.prod(layout)
     if feature.shape[1] < count:
-        raise ValueError(f"there are {feature.shape[1]} tokens in {tuple(feature.shape)}, fewer than the grid {grid} has")
+        raise ValueError(
+            f"there are {feature.shape[1]} tokens in {tuple(feature.shape)}, fewer than the grid {grid} has"
+        )
     return feature[:, feature.shape[1] - count :].transpose(1, 2).unflatten(2, grid)
 
 

@@ -284,7 +284,9 @@ class _Recorder(_StandIn):
             try:
                 kept = kept[part]
             except (KeyError, IndexError, TypeError):
-                raise TypeError(f"layer {name!r} returned {_described(self.calls[call or 0])}, without [{part}]") from None
+                raise TypeError(
+                    f"layer {name!r} returned {_described(self.calls[call or 0])}, without [{part}]"
+                ) from None
         if not isinstance(kept, _Kept):
             raise TypeError(
                 f"layer {name!r} returned {_described(kept)}, not a tensor: name one of its parts, such as '{name}[0]', "

@@ -160,9 +160,7 @@ class StudentTask(nn.Module, ABC):
 
     def _reducer(self, layer: str) -> FeatureLoss | None:
         """The loss that says what is needed of a layer; None where losses need different things, so all of it."""
-        kinds = {
-            loss.reduced: loss for loss in self.feature_losses() if loss.layers is None or layer in loss.layers
-        }
+        kinds = {loss.reduced: loss for loss in self.feature_losses() if loss.layers is None or layer in loss.layers}
         return next(iter(kinds.values())) if len(kinds) == 1 else None
 
     def _reduce(self, layer: str, teacher: Tensor, student: Tensor) -> Tensor:

@@ -158,9 +158,7 @@ def _paired(student_layers: Sequence[str], teacher_layers: Sequence[str]) -> dic
     return dict(zip(student_layers, teacher_layers, strict=True))
 
 
-def _check_parameters(
-    optimizer: torch.optim.Optimizer, student: nn.Module, loss: nn.Module, teacher: Teacher
-) -> None:
+def _check_parameters(optimizer: torch.optim.Optimizer, student: nn.Module, loss: nn.Module, teacher: Teacher) -> None:
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     own = {id(module) for module in student.modules()} | {id(parameter) for parameter in student.parameters()}
     for network in teacher.networks():

@@ -1,4 +1,4 @@
-"""What makes a step of several ranks that of one."""
+"""A step of several ranks that equals the step of one rank on the whole batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ignite.engine import Events
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
-from torch import Tensor, nn
+from torch import nn
 
 from .loss import loss_parts
 
@@ -32,7 +32,6 @@ class GlobalBatch:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self._means: dict[str, Tensor] = {}
 
     def attach(self, engine: Trainer) -> None:
         """Follow this trainer, whose network is a ``DistributedDataParallel`` where there are several ranks."""
@@ -44,16 +43,21 @@ class GlobalBatch:
     def _weigh(self, engine: Trainer) -> None:
         output = engine.state.output
         loss, frames = output[CommonKeys.LOSS], len(output[CommonKeys.IMAGE])
-        parts = {name: output[name].detach() for name in loss_parts(output)}
-        sums = frames * torch.stack([torch.ones_like(loss), *parts.values()]).detach()
+        names = list(loss_parts(output))
+        sums = (
+            frames * torch.stack([torch.ones_like(loss), *(torch.as_tensor(output[name]) for name in names)]).detach()
+        )
         dist.all_reduce(sums)
-        self._means = dict(zip(parts, sums[1:] / sums[0], strict=True))
+        engine.state.losses = dict(zip(names, (sums[1:] / sums[0]).tolist(), strict=True))
         output[CommonKeys.LOSS] = loss * (frames * dist.get_world_size() / sums[0])
 
     def _tell(self, engine: Trainer) -> None:
-        engine.state.output.update(self._means)
+        losses = engine.state.losses
+        engine.state.output.update({name: torch.tensor(value) for name, value in losses.items()})
 
     def _share_buffers(self, engine: Trainer) -> None:
-        if engine.state.iteration % engine.state.epoch_length == 0:
+        # a loader that does not know its length may end its first epoch at any step
+        length = engine.state.epoch_length
+        if length is None or engine.state.iteration % length == 0:
             for buffer in self.network.buffers():
                 dist.broadcast(buffer, src=0)

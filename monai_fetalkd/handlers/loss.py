@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 
-__all__ = ["NonFiniteLossGuard", "loss_parts"]
+__all__ = ["NonFiniteLossGuard", "loss_parts", "losses_of"]
 
 _NOT_PARTS = {CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED}
 
@@ -33,15 +34,36 @@ def loss_parts(output: Mapping[str, Any] | list[Mapping[str, Any]]) -> dict[str,
         {'loss': 0.5, 'kd': 0.25}
     """
     step = output[0] if isinstance(output, list) else output
-    return {
-        name: value.item() if isinstance(value, Tensor) else value
+    scalars = {
+        name: value
         for name, value in step.items()
         if name not in _NOT_PARTS and (isinstance(value, float) or (isinstance(value, Tensor) and value.ndim == 0))
     }
+    tensors = {name: value.detach() for name, value in scalars.items() if isinstance(value, Tensor)}
+    if tensors:  # all at once: each transfer would wait for the device
+        numbers = torch.stack([value.float() for value in tensors.values()]).tolist()
+        scalars.update(zip(tensors, numbers, strict=True))
+    return scalars  # type: ignore[return-value]
+
+
+def losses_of(engine: Engine) -> dict[str, float]:
+    """The loss and its parts in this iteration, read from the device once where :class:`NonFiniteLossGuard` is attached.
+
+    Args:
+        engine: the trainer.
+
+    Returns:
+        As :func:`loss_parts`.
+    """
+    known = getattr(engine.state, "losses", None)
+    return loss_parts(engine.state.output) if known is None else known
 
 
 class NonFiniteLossGuard:
     """Ends a run whose loss is NaN or infinite, before the step that would spoil the weights.
+
+    To look at the loss is to wait for the device. So this is the one place where a step does so: it leaves the numbers
+    in ``engine.state.losses``, where loggers find them.
 
     Args:
         stage: name of the stage for the message.
@@ -59,9 +81,10 @@ class NonFiniteLossGuard:
 
     def __call__(self, engine: Engine) -> None:
         """Check the loss of the current iteration."""
-        if torch.isfinite(engine.state.output[CommonKeys.LOSS]).all():
+        engine.state.losses = losses = loss_parts(engine.state.output)
+        if math.isfinite(losses[CommonKeys.LOSS]):
             return
-        values = ", ".join(f"{name} {value:g}" for name, value in loss_parts(engine.state.output).items())
+        values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         raise FloatingPointError(
             f"{self.stage}: the loss is not finite in epoch {engine.state.epoch}, iteration {engine.state.iteration} "
             f"({values}): lower the learning rate or look at the frames of this batch."

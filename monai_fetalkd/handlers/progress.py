@@ -9,7 +9,7 @@ from collections import defaultdict
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 
-from .loss import loss_parts
+from .loss import losses_of
 
 __all__ = ["ProgressLogger"]
 
@@ -49,19 +49,17 @@ class ProgressLogger:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._complete_epoch)
 
     def _start_epoch(self, engine: Engine) -> None:
-        if self._steps == 0:  # the first epoch of this process, which may have resumed in the middle of the stage
-            self._first_epoch = engine.state.epoch
-            self._first_iteration = engine.state.iteration
         self._sums.clear()
         self._steps_of_epoch = 0
 
     def _step(self, engine: Engine) -> None:
         self._steps += 1
         self._steps_of_epoch += 1
-        for name, value in loss_parts(engine.state.output).items():
+        for name, value in losses_of(engine).items():
             self._sums[name] += value
         if time.monotonic() - self._last_line >= self.every:
-            self._log(engine, f"step {self._steps_of_epoch}/{engine.state.epoch_length}")
+            length = engine.state.epoch_length
+            self._log(engine, f"step {self._steps_of_epoch}" + ("" if length is None else f"/{length}"))
 
     def _complete_epoch(self, engine: Engine) -> None:
         metric = ""
@@ -73,19 +71,22 @@ class ProgressLogger:
     def _log(self, engine: Engine, note: str) -> None:
         self._last_line = time.monotonic()
         seconds = (self._last_line - self._started) / self._steps
-        left = seconds * (engine.state.max_epochs * engine.state.epoch_length - engine.state.iteration)
+        length = engine.state.epoch_length
+        times = f"{_duration(seconds)} a step"
+        if length is not None:  # a loader that does not know its length tells it when the first epoch is over
+            left = seconds * (engine.state.max_epochs * length - engine.state.iteration)
+            times = f"{_duration(seconds * length)} an epoch, {_duration(left)} left"
         parts = "  ".join(f"{name} {total / self._steps_of_epoch:.4f}" for name, total in self._sums.items())
         width = len(str(engine.state.max_epochs))
         logger.info(
-            "%s  epoch %*d/%d  %s  %s  %s an epoch, %s left",
+            "%s  epoch %*d/%d  %s  %s  %s",
             self.stage,
             width,
             engine.state.epoch,
             engine.state.max_epochs,
             parts,
             note,
-            _duration(seconds * engine.state.epoch_length),
-            _duration(left),
+            times,
         )
 
 

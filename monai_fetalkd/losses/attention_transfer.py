@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.attention import AttentionKind, attention_map, check_attention_arguments
-from monai_fetalkd.losses.feature import FeatureLoss
 from monai_fetalkd.layouts import Layout, channels_first, check_layout
+from monai_fetalkd.losses.feature import FeatureLoss
 
 __all__ = ["AttentionTransferLoss"]
 
@@ -177,7 +177,9 @@ def _comparable(student: Tensor, teacher: Tensor, layout: Layout | None) -> tupl
             f"them, {shapes}: say layout 'channels_first' if they are [N, C, length], or give the grid of the tokens"
         )
     if layout is None and student.ndim > 3 and _seem_channels_last(student) and _seem_channels_last(teacher):
-        raise ValueError(f"these features look like channels last, {shapes}: say layout 'channels_last' or 'channels_first'")
+        raise ValueError(
+            f"these features look like channels last, {shapes}: say layout 'channels_last' or 'channels_first'"
+        )
     return channels_first(student, layout), channels_first(teacher, layout)
 
 

@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
 from monai_fetalkd._tensor import full_precision, plain
+from monai_fetalkd.layouts import Layout
 from monai_fetalkd.losses.feature import FeatureLoss, Features
 from monai_fetalkd.losses.label import LabelLoss, is_sigmoid_head
-from monai_fetalkd.layouts import Layout
 from monai_fetalkd.losses.soft_target import SigmoidSoftTargetLoss, SoftTargetLoss
 
 __all__ = ["DistillationLoss"]
@@ -174,9 +174,7 @@ class DistillationLoss(_Loss):
             # as a number with a fraction: integers cannot be interpolated to the size of a head
             return self.label_loss([full_precision(head) for head in logits], full_precision(label))
 
-    def _soft_target_part(
-        self, logits: Tensor | Sequence[Tensor], target: Tensor, mask: Tensor | None
-    ) -> Tensor:
+    def _soft_target_part(self, logits: Tensor | Sequence[Tensor], target: Tensor, mask: Tensor | None) -> Tensor:
         if isinstance(logits, Tensor):
             return self._compared(logits, target, mask)
         get_weights = getattr(self.label_loss, "get_weights", None)
@@ -190,7 +188,9 @@ class DistillationLoss(_Loss):
         return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum()
 
     def _compared(self, logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        return self.soft_target_loss(logits, target) if mask is None else self.soft_target_loss(logits, target, mask=mask)
+        return (
+            self.soft_target_loss(logits, target) if mask is None else self.soft_target_loss(logits, target, mask=mask)
+        )
 
     def _counted(self, logits: Tensor, label: Tensor | None, mask: Tensor | None) -> Tensor | None:
         """The mask, without the predictions whose label the loss on labels ignores."""

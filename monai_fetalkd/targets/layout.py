@@ -76,7 +76,9 @@ class TargetLayout:
             ValueError: when a shape is not that of the layout.
         """
         parts = []
-        for (name, shape), values in zip(self.shapes.items(), (logits, *(features[layer] for layer in self.layers)), strict=True):
+        for (name, shape), values in zip(
+            self.shapes.items(), (logits, *(features[layer] for layer in self.layers)), strict=True
+        ):
             if values.shape[1:] != shape:
                 raise ValueError(
                     f"all views need targets of one shape, but '{name}' of this batch is {tuple(values.shape[1:])} and "
@@ -92,9 +94,7 @@ class TargetLayout:
             parts.append(values)
         return torch.cat([part.contiguous().view(torch.uint8) for part in parts], 1)
 
-    def unpack(
-        self, rows: Tensor, logits: bool, layers: Sequence[str]
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+    def unpack(self, rows: Tensor, logits: bool, layers: Sequence[str]) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Unpack a batch.
 
         Args:

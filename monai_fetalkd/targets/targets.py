@@ -205,7 +205,11 @@ class StoredTeacher(Teacher):
                 self.layers.get(layer) == entry["teacher"] and self.reduced[layer] == entry["keeps"]
                 for layer, entry in features.items()
             )
-            if kept == manifest and known and all(_without_shape(features.get(name)) == wanted[name] for name in wanted):
+            if (
+                kept == manifest
+                and known
+                and all(_without_shape(features.get(name)) == wanted[name] for name in wanted)
+            ):
                 return self._opened(manifest, logits, features)
         return None
 
@@ -256,7 +260,10 @@ class StoredTeacher(Teacher):
         dtype = getattr(torch, str(getattr(query.inferer, "dtype", "float32")), torch.float32)
         rounding = _ROUNDING.get(torch.get_autocast_dtype(device) if autocast else dtype, _ROUNDING[torch.float32])
         sides = [layout.unpack(torch.from_numpy(rows), True, layout.layers) for rows in (stored, computed)]
-        named = [{"logits": logits, **{f"feature of {name}": f for name, f in features.items()}} for logits, features in sides]
+        named = [
+            {"logits": logits, **{f"feature of {name}": f for name, f in features.items()}}
+            for logits, features in sides
+        ]
         for name, before in named[0].items():
             tolerance = max(rounding, _BYTES if name != "logits" and self.settings.dtype == "uint8" else 0.0)
             # classes that the teacher rules out are infinite on both sides

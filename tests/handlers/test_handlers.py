@@ -193,9 +193,9 @@ def test_weights_loader_fills_the_teacher_when_the_run_starts(tmp_path):
     wise = student_resnet(4, (1, 1, 1, 1), num_classes=2)
     torch.save(wise.state_dict(), tmp_path / "teacher.pt")
     trainer = stage(tmp_path)
-    WeightsLoader(trainer.teacher, tmp_path / "teacher.pt").attach(trainer)
+    WeightsLoader(trainer.teacher.network, tmp_path / "teacher.pt").attach(trainer)
     trainer.run()
-    assert same(trainer.teacher, wise)
+    assert same(trainer.teacher.network, wise)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights(tmp_path):
