@@ -52,8 +52,7 @@ class GlobalBatch:
         output[CommonKeys.LOSS] = loss * (frames * dist.get_world_size() / sums[0])
 
     def _tell(self, engine: Trainer) -> None:
-        losses = engine.state.losses
-        engine.state.output.update({name: torch.tensor(value) for name, value in losses.items()})
+        engine.state.output.update(engine.state.losses)
 
     def _share_buffers(self, engine: Trainer) -> None:
         # a loader that does not know its length may end its first epoch at any step

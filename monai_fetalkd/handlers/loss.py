@@ -63,7 +63,7 @@ class NonFiniteLossGuard:
     """Ends a run whose loss is NaN or infinite, before the step that would spoil the weights.
 
     To look at the loss is to wait for the device. So this is the one place where a step does so: it leaves the numbers
-    in ``engine.state.losses``, where loggers find them.
+    in ``engine.state.losses``, and after the gradients in ``engine.state.output`` in place of the tensors.
 
     Args:
         stage: name of the stage for the message.
@@ -78,6 +78,7 @@ class NonFiniteLossGuard:
     def attach(self, engine: Engine) -> None:
         """Watch this trainer."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, _tell)
 
     def __call__(self, engine: Engine) -> None:
         """Check the loss of the current iteration."""
@@ -89,3 +90,7 @@ class NonFiniteLossGuard:
             f"{self.stage}: the loss is not finite in epoch {engine.state.epoch}, iteration {engine.state.iteration} "
             f"({values}): lower the learning rate or look at the frames of this batch."
         )
+
+
+def _tell(engine: Engine) -> None:
+    engine.state.output.update(engine.state.losses)

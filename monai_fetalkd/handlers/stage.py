@@ -100,6 +100,7 @@ class TrainingStage:
         )
         self._handlers.append(keeper)
         self._progress = ProgressLogger(name, evaluator)
+        self._has_board = False
 
     def attach(self, engine: Trainer) -> None:
         """Attach all of it to this trainer, and the curves of the metrics to the evaluator."""
@@ -115,12 +116,15 @@ class TrainingStage:
     def _attach_logs(self, engine: Trainer) -> None:
         self._progress.attach(engine)
         if has_tensorboard:
-            # after the checkpoint, which tells where a resumed stage goes on; a trainer may run several times
-            engine.add_event_handler(Events.STARTED(once=1), self._open_board)
+            # after the checkpoint, which tells where a resumed stage goes on
+            engine.add_event_handler(Events.STARTED, self._open_board)
         else:
             logger.info("There are no curves of the training, as tensorboard is not installed.")
 
     def _open_board(self, engine: Trainer) -> None:
+        if self._has_board:  # a trainer may run several times
+            return
+        self._has_board = True
         # made here, since a TensorBoard writer creates its folder, and a stage that never runs should leave none
         going_on = engine.state.iteration
         # what a killed run has written after its last whole epoch is written again

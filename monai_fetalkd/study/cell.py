@@ -84,7 +84,7 @@ def _workflow(configs: tuple[str, ...], cell: Cell) -> ConfigWorkflow:
         "path": "@dataset_dir",
         "class_names": "@class_names",
     }
-    evaluator = {**parser["test"]["evaluator"], "network": parser[cell.stage]["trainer"]["network"]}
+    evaluator = {**parser["test"]["evaluator"], "network": f"$@{cell.stage}#trainer.network"}
     parser["cell"] = {
         "run": [f"$@{cell.stage}#trainer.run()"],
         "validation": {**evaluator, "val_data_loader": "@validate#dataloader"},

@@ -23,6 +23,7 @@ _TINY = {
     "bootstrap_repeats": 20,
     "network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 2, "layers": [1, 1, 1, 1]},
     "teacher#network_def": {"_target_": "monai_fetalkd.networks.student_resnet", "width": 4, "layers": [1, 1, 1, 1]},
+    "layers": ["layer1", "layer2", "layer3"],  # the last has a map of one position in frames of 32 x 32
     "teacher#epochs": 1,
     "attention#epochs": 1,
     "train#epochs": 1,

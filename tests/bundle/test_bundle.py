@@ -129,7 +129,7 @@ def test_inference_writes_the_probabilities_that_the_network_gives(run, trained,
     flow.initialize()
     network = flow.parser.get_parsed_content("student").eval()
     network.load_state_dict(torch.load(trained / "models" / "model.pt", weights_only=True))
-    for row in flow.parser.get_parsed_content("test#dataset#data"):
+    for row in flow.parser.get_parsed_content("test#dataset").data:
         image = flow.parser.get_parsed_content("validate#preprocessing")(row)["image"]
         expected = network(image[None]).softmax(1)[0].tolist()
         assert rows[row["image"]] == pytest.approx(expected, abs=1e-5)

@@ -183,7 +183,7 @@ def test_ones_own_volumes_classes_and_networks_take_their_place(bundle, tmp_path
     )
     run(flow)
     assert isinstance(flow.trainer.network, monai.networks.nets.SegResNet)
-    assert isinstance(flow.trainer.teacher, UNet)
+    assert isinstance(flow.trainer.teacher.network, UNet)
     metrics = json.loads((mine / "eval" / "metrics.json").read_text())["teacher"]["metrics"]
     assert metrics["dice_by_class"] == pytest.approx(metrics["mean_dice"])  # there is one class beside the background
 

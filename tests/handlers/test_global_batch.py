@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from monai_fetalkd.data import GlobalBatchSampler
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
-from monai_fetalkd.handlers import GlobalBatch
+from monai_fetalkd.handlers import GlobalBatch, loss_parts
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss
 from monai_fetalkd.networks import student_resnet
 from monai_fetalkd.targets import FixedViews, TeacherTargets
@@ -96,7 +96,9 @@ def learn(kind, count, folder=None):
             name: None if parameter.grad is None else parameter.grad.numpy().copy()
             for name, parameter in network.named_parameters()
         }
-        parts = {key: value.item() for key, value in engine.state.output.items() if key in ("loss", "ce", "kd", "at")}
+        parts = {
+            key: value for key, value in loss_parts(engine.state.output).items() if key in ("loss", "ce", "kd", "at")
+        }
         steps.append((gradients, parts))
 
     trainer.run()
