@@ -69,8 +69,8 @@ class FixedViews(Dataset):
             raise ValueError(f"views must be 1 or more, got {views}: for a live teacher, use the dataset as it is")
         if isinstance(dataset, (SmartCacheDataset, IterableDataset)):
             raise TypeError(
-                "FixedViews numbers items by their index, which is another item from epoch to epoch in a "
-                f"{type(dataset).__name__}: use a CacheDataset or a PersistentDataset."
+                f"FixedViews numbers items by their index, but an index of {type(dataset).__name__} is another item "
+                "in each epoch: use a CacheDataset or a PersistentDataset."
             )
         if not isinstance(getattr(dataset, "transform", None), Compose) or not hasattr(dataset, "data"):
             raise TypeError(f"FixedViews needs a MONAI dataset with a Compose, but got a {type(dataset).__name__}.")
@@ -150,8 +150,8 @@ class FixedViews(Dataset):
         samples = _dictionaries(item, index)
         if len(samples) != self.samples:
             raise ValueError(
-                f"FixedViews needs as many samples of each item, but the transforms made {len(samples)} of item {index} "
-                f"and {self.samples} of item 0: use transforms with a fixed num_samples."
+                f"FixedViews needs as many samples of each item, but the transforms made {len(samples)} of item "
+                f"{index} and {self.samples} of item 0: use transforms with a fixed num_samples."
             )
         first = index * self.samples
         numbered = [{**sample, "view": (first + i) * self.views + view} for i, sample in enumerate(samples)]

@@ -299,8 +299,8 @@ def test_a_description_knows_all_that_the_pixels_depend_on():
     [
         (lambda: fixed(views=0), ValueError, "views must be 1 or more, got 0"),
         (lambda: FixedViews([1, 2], 1), TypeError, "needs a MONAI dataset with a Compose, but got a list"),
-        (lambda: fixed(kind=smart_cache), TypeError, "another item from epoch to epoch in a SmartCacheDataset"),
-        (lambda: fixed(kind=IterableDataset), TypeError, "another item from epoch to epoch in a IterableDataset"),
+        (lambda: fixed(kind=smart_cache), TypeError, "an index of SmartCacheDataset is another item"),
+        (lambda: fixed(kind=IterableDataset), TypeError, "an index of IterableDataset is another item"),
         (lambda: FixedViews(Dataset([{"view": "A4C"}], Compose([])), 1)[0], ValueError, "'view', but item 0 has one"),
         (lambda: fixed()[6], IndexError, "no item 6 among 6"),
         (lambda: fixed()[-1], IndexError, "no item -1 among 6"),
