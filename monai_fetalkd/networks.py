@@ -12,7 +12,7 @@ from os import PathLike
 
 from monai.networks.nets import ResNet
 
-from monai_fetalkd.checkpoints import copy_weights, read_state_dict
+from monai_fetalkd.checkpoints import copy_weights, fit_names, read_state_dict
 
 __all__ = ["load_imagenet_weights", "student_resnet", "teacher_resnet"]
 
@@ -133,8 +133,9 @@ def load_imagenet_weights(network: ResNet, path: str | PathLike[str]) -> None:
         ValueError: when the file is no state dict, or layers other than ``fc`` do not match; the message lists them and
             the network stays as it was.
     """
-    weights = {name: value for name, value in read_state_dict(path).items() if not name.startswith("fc.")}
     own = network.state_dict()
+    weights = fit_names(read_state_dict(path), own)
+    weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
     channels = own["conv1.weight"].shape[1]
     if "conv1.weight" in weights and weights["conv1.weight"].shape[1] != channels:
         weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True).repeat(1, channels, 1, 1) / channels

@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import OrderedDict, defaultdict, namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
+from monai.inferers import PatchInferer, SlidingWindowInferer, SlidingWindowSplitter
 from monai.networks.nets import ResNet
 from torch import nn
 
@@ -145,6 +151,118 @@ def test_an_output_that_is_no_tensor_of_half_precision_is_handed_on():
     assert PrecisionInferer()(torch.zeros(1), lambda x: {"logits": x, "name": "a"})["name"] == "a"
     assert PrecisionInferer()(torch.zeros(1, dtype=torch.float64), lambda x: x).dtype == torch.float64
     assert PrecisionInferer("bfloat16")(torch.zeros(1), lambda x: x.long()).dtype == torch.int64
+
+
+@dataclass(frozen=True)
+class Frozen:
+    logits: torch.Tensor
+    depth: int = 3
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    aux: list = field(init=False)
+
+    def __post_init__(self):
+        self.aux = [self.logits]
+
+
+Pair = namedtuple("Pair", ["logits", "features"])
+STRUCTURES = {
+    "tuple": lambda x: (x, 1),
+    "list": lambda x: [x, [x]],
+    "named tuple": lambda x: Pair(x, {"deep": x}),
+    "torch's tuple": lambda x: x.max(1),
+    "dictionary": lambda x: {"logits": x, "name": "a"},
+    "ordered dictionary": lambda x: OrderedDict(out=x, aux=None),
+    "default dictionary": lambda x: defaultdict(list, out=x),
+    "read-only mapping": lambda x: MappingProxyType({"out": x}),
+    "dataclass": Output,
+    "frozen dataclass": Frozen,
+    "nested": lambda x: {"all": (Frozen(x), [x])},
+}
+
+
+def tensors(output):
+    if isinstance(output, torch.Tensor):
+        return [output] if output.is_floating_point() else []
+    if hasattr(output, "__dataclass_fields__"):
+        output = vars(output)
+    if not isinstance(output, (Mapping, list, tuple)):
+        return []
+    parts = output.values() if isinstance(output, Mapping) else output
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+@pytest.mark.parametrize("build", STRUCTURES.values(), ids=STRUCTURES)
+def test_half_precision_leaves_in_float32_whatever_it_is_in(build):
+    halves = []
+
+    def network(x):
+        halves.append(build(x @ x.mT))
+        return halves[0]
+
+    output = PrecisionInferer("bfloat16")(torch.ones(2, 2), network)
+    assert {tensor.dtype for tensor in tensors(output)} == {torch.float32}
+    assert len(tensors(output)) == len(tensors(halves[0])) > 0
+    assert {tensor.dtype for tensor in tensors(halves[0])} == {torch.bfloat16}  # the network may keep its own
+    assert type(output) is type(halves[0]) or isinstance(halves[0], MappingProxyType)
+
+
+@pytest.mark.parametrize("build", STRUCTURES.values(), ids=STRUCTURES)
+def test_float32_outputs_stay_as_they_are(build):
+    output = PrecisionInferer()(torch.ones(2, 2), build)
+    assert {tensor.dtype for tensor in tensors(output)} == {torch.float32}
+
+
+class TestAroundAnotherInferer:
+    @staticmethod
+    def volume_and_network():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 3, padding=1))
+        return torch.rand(1, 1, 12, 12, 12), network
+
+    @pytest.mark.parametrize(("dtype", "channels_last"), SETTINGS)
+    def test_sliding_windows_are_computed_in_the_precision_and_put_together_in_float32(self, dtype, channels_last):
+        volume, network = self.volume_and_network()
+        windows = SlidingWindowInferer(roi_size=8, overlap=0.5, mode="gaussian")
+        expected = windows(volume, copy.deepcopy(network))
+        seen = []
+        network[1].register_forward_hook(lambda *args: seen.append(args[-1]))
+        output = PrecisionInferer(dtype, channels_last, windows)(volume, network)
+        assert output.dtype == torch.float32
+        assert len(seen) > 1
+        assert {feature.dtype for feature in seen} == {getattr(torch, dtype)}
+        assert network[2].weight.is_contiguous(memory_format=torch.channels_last_3d) == channels_last
+        torch.testing.assert_close(output, expected, **tolerance(dtype))
+
+    def test_it_is_built_from_a_config(self):
+        volume, network = self.volume_and_network()
+        config = {
+            "_target_": "monai_fetalkd.inferers.PrecisionInferer",
+            "dtype": "bfloat16",
+            "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [8, 8, 8]},
+        }
+        infer = ConfigParser({"inferer": config}).get_parsed_content("inferer")
+        assert isinstance(infer.inferer, SlidingWindowInferer)
+        assert infer(volume, network).shape == (1, 2, 12, 12, 12)
+
+    @pytest.mark.parametrize("clone", [copy.deepcopy, lambda infer: pickle.loads(pickle.dumps(infer))])
+    def test_a_copy_keeps_it(self, clone):
+        volume, network = self.volume_and_network()
+        infer = PrecisionInferer("bfloat16", True, SlidingWindowInferer(roi_size=8))
+        torch.testing.assert_close(clone(infer)(volume, network), infer(volume, network), rtol=0, atol=0)
+
+    def test_patches_and_outputs_of_several_tensors(self):
+        infer = PrecisionInferer("bfloat16", inferer=PatchInferer(SlidingWindowSplitter((4, 4)), batch_size=2))
+        outputs = infer(torch.rand(1, 1, 8, 8), lambda x: (x @ x.mT, x @ x))
+        assert [output.dtype for output in outputs] == [torch.float32] * 2
+
+    def test_further_arguments_reach_the_network(self):
+        infer = PrecisionInferer("bfloat16", inferer=SlidingWindowInferer(roi_size=4))
+        output = infer(torch.ones(1, 1, 8, 8), lambda x, scale, shift: x * scale + shift, 2, shift=1)
+        assert output.unique().tolist() == [3]
 
 
 def test_metadata_and_further_arguments_reach_the_network():

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.exception import ImageNotFoundException
 
@@ -24,6 +27,10 @@ _ENDINGS = sorted((*SUFFIXES, ".json"), key=len, reverse=True)
 class StudiesDatastore(LocalDatastore):
     """MONAI Label's folder of studies, which takes nothing that does not belong into it and gives nothing outside it.
 
+    The server and the processes of its tasks have a datastore each on the same folder, and requests run in threads.
+    MONAI Label writes all that one of them remembers over what another has just written. Here each change is made under
+    a lock, to what is in ``datastore_v2.json`` at that moment, and the file is replaced whole.
+
     Args:
         folder: the folder; labels go into ``labels/final`` and ``labels/original`` in it.
         class_names: the class table.
@@ -32,7 +39,12 @@ class StudiesDatastore(LocalDatastore):
 
     def __init__(self, folder: str, class_names: Sequence[str], auto_reload: bool) -> None:
         self.class_names = class_names
+        os.makedirs(folder, exist_ok=True)
+        # not MONAI Label's own lock, which it takes inside of each change and which is not reentrant
+        self._change_lock = FileLock(os.path.join(folder, ".change.lock"))
         super().__init__(folder, extensions=[f"*{suffix}" for suffix in SUFFIXES], auto_reload=auto_reload)
+        if auto_reload:
+            self._handler.on_moved = self._on_replaced
 
     def get_image_uri(self, image_id: str) -> str:
         """Path of an image; empty for one that is not among the studies, also by way of a link."""
@@ -42,14 +54,15 @@ class StudiesDatastore(LocalDatastore):
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Take a new image, when it can be read and none has its name."""
         _check_name("image", image_id)
-        if image_id in self._datastore.objects:
-            raise ValueError(f"There is an image '{image_id}' already: give this one another name.")
         if self._to_id(image_filename)[1] not in SUFFIXES:
             raise ValueError(
                 f"A file that ends in '{Path(image_filename).suffix}' is no frame: {', '.join(SUFFIXES)} are."
             )
         count_frames(image_filename)
-        return super().add_image(image_id, image_filename, image_info)
+        with self._change():
+            if image_id in self._datastore.objects:
+                raise ValueError(f"There is an image '{image_id}' already: give this one another name.")
+            return super().add_image(image_id, image_filename, image_info)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Take the annotator's JSON, when it names classes of the table and frames of the image."""
@@ -68,17 +81,68 @@ class StudiesDatastore(LocalDatastore):
                 )
         if Path(label_filename).suffix != ".json":
             raise ValueError(f"A label is a JSON file, not '{Path(label_filename).suffix}'.")
-        return super().save_label(image_id, label_filename, label_tag, label_info)
+        with self._change():
+            return super().save_label(image_id, label_filename, label_tag, label_info)
 
     def save_prediction(self, image_id: str, answer: dict[str, Any], tag: str, model: str) -> None:
         """Store what a model says of an image, as a label with this tag."""
-        path = Path(self._datastore_path) / ".prediction.json"
-        with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(answer), encoding="utf-8")
-        try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "prediction.json"
+            path.write_text(json.dumps(answer), encoding="utf-8")
             self.save_label(image_id, str(path), tag, {"model": model})
-        finally:
-            path.unlink()
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its labels."""
+        with self._change():
+            super().remove_image(image_id)
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a label."""
+        with self._change():
+            super().remove_label(label_id, label_tag)
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Add to what is known of an image."""
+        with self._change():
+            super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Add to what is known of a label."""
+        with self._change():
+            super().update_label_info(label_id, label_tag, info)
+
+    def set_name(self, name: str) -> None:
+        """Name the datastore."""
+        with self._change():
+            super().set_name(name)
+
+    def set_description(self, description: str) -> None:
+        """Describe the datastore."""
+        with self._change():
+            super().set_description(description)
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        with self._change_lock:  # of this thread alone, until it is released
+            self._config_ts = 0  # two changes may have the same time: read the file in any case
+            self._init_from_datastore_file()
+            yield
+
+    def _reconcile_datastore(self) -> None:
+        with self._change():
+            super()._reconcile_datastore()
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        # always within a change, so MONAI Label's own lock adds nothing
+        content = self._datastore.model_dump(exclude={"base_path"})
+        with written_whole(self._datastore_config_path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
+        self._config_ts = os.stat(self._datastore_config_path).st_mtime
+
+    def _on_replaced(self, event: Any) -> None:
+        if event.dest_path == self._datastore_config_path:
+            with self._change():  # reads it
+                pass
 
     def _inside(self, path: str) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._datastore_path))

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.data import CacheDataset, IterableDataset, PersistentDataset
-from monai.data.utils import pickle_hashing
+from torch.utils.data import get_worker_info
 from tqdm import tqdm
 
 from monai_fetalkd.frames import FrameError
-from monai_fetalkd.keys import hash_of_transforms
+from monai_fetalkd.keys import hash_of_data, hash_of_transforms
 
 from .annotations import annotated_rows
 from .bad_frames import BadFrames
@@ -57,7 +58,7 @@ class FrameDataset(CacheDataset):
         self.data = [data[index] for index in kept]
         self._cache = [self._cache[index] for index in kept]
         self.cache_num = len(kept)
-        self.bad_frames.close(len(data))
+        self.bad_frames.close(len(data) - len(kept), len(data))
 
     def _load_cache_item(self, idx: int) -> Any:
         try:
@@ -73,8 +74,8 @@ class PersistentFrameDataset(PersistentDataset):
     The transforms up to the first random one run once for each frame, whichever run comes first, and their results stay
     in ``cache_dir`` for later runs: for sets that do not fit into memory, or whose reading is slow. They see only
     ``image`` and ``frame`` of a row; labels and groups are those of today's datalist. The name of a cached frame is a
-    hash of its path, size and time of change, of these transforms with all their settings, of the versions of MONAI and
-    numpy, and of the source code of this package: whatever changes, the frame is computed anew.
+    hash of its path, size and time of change, and of these transforms with all their settings and their code, see
+    :func:`monai_fetalkd.keys.hash_of_transforms`: whatever changes, the frame is computed anew.
 
     Args:
         data: rows with ``image`` (path) and whatever else the transforms need.
@@ -106,7 +107,7 @@ class PersistentFrameDataset(PersistentDataset):
             else:
                 kept.append(row)
         self.data = kept
-        bad_frames.close(len(data))
+        bad_frames.close(len(data) - len(kept), len(data))
 
     def _cachecheck(self, item_transformed: Mapping[str, Any]) -> dict[Hashable, Any]:
         file = {key: item_transformed[key] for key in _FILE_KEYS if key in item_transformed}
@@ -154,15 +155,25 @@ def frame_dataset(
 class FrameStream(IterableDataset):
     """MONAI's ``IterableDataset`` for inference: one frame after the other, none of them kept.
 
-    It runs in one process: give its loader no workers, or one.
+    The workers of a loader share the frames out: worker ``w`` of ``n`` reads frames ``w``, ``w + n``, ``w + 2n`` and so
+    on. So all frames come in the order of ``data`` without workers, with one, or in batches of one; in batches of
+    several each batch is in order, and frames of the batches that were read at the same time alternate. A frame that
+    cannot be read moves up those after it in its worker. Of several ranks, each reads all frames.
 
     Args:
         data: rows with ``image`` (path) and whatever else the transforms need.
         transform: the transforms.
-        bad_frames: what happens to frames that cannot be read; by default the first one is an error.
+        bad_frames: what happens to frames that cannot be read; by default the first one is an error. Its limit holds
+            for the frames of all workers together.
 
     Raises:
         ValueError: while iterating, when a frame cannot be read or transformed, or too many cannot.
+
+    Example:
+        >>> from monai.data import DataLoader
+        >>> stream = FrameStream([{"image": str(index)} for index in range(4)], lambda row: row["image"])
+        >>> list(DataLoader(stream, batch_size=2, num_workers=2))
+        [['0', '2'], ['1', '3']]
     """
 
     def __init__(
@@ -170,16 +181,23 @@ class FrameStream(IterableDataset):
     ) -> None:
         super().__init__(data, transform)
         self.bad_frames = bad_frames or BadFrames()
+        # a mark for each frame, in memory that workers share: each writes those of its own frames, and counts all
+        self._left_out = torch.zeros(len(data), dtype=torch.bool).share_memory_()
 
     def __iter__(self) -> Iterator[Any]:
-        for row in self.data:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        for index in range(first, len(self.data), step):
+            row = self.data[index]
             try:
                 item = self.transform(row)
             except Exception as error:
-                self.bad_frames.add(row, _named(row, error))
+                if not self._left_out[index]:  # else it is in the list since the pass before
+                    self.bad_frames.add(row, _named(row, error))
+                    self._left_out[index] = True
             else:
                 yield item
-        self.bad_frames.close(len(self.data))
+        self.bad_frames.close(int(self._left_out.sum()), len(self.data))
 
 
 def _named(row: Mapping[str, Any], error: BaseException) -> ValueError:
@@ -198,8 +216,7 @@ def _named(row: Mapping[str, Any], error: BaseException) -> ValueError:
 
 
 def _hash_of_file(row: Mapping[str, Any]) -> bytes:
-    status = os.stat(row["image"])
-    return pickle_hashing({**row, "size": status.st_size, "changed": status.st_mtime_ns})
+    return hash_of_data(row, path_keys=["image"]).encode()
 
 
 def _hash_of_transforms(transforms: Sequence[Callable]) -> bytes:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from monai.data import DataLoader
 from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, RandFlipd, ScaleIntensityRanged
 from PIL import Image
 
@@ -94,6 +95,42 @@ def test_bad_frames_are_left_out_listed_and_counted(kind, rows, good, tmp_path, 
     assert f"2 of 8 frames cannot be read and are left out. They are listed in '{listed}'." in caplog.text
 
 
+class TestStreamInWorkers:
+    @pytest.mark.parametrize("workers", [0, 1, 2, 3])
+    def test_each_frame_comes_once_and_in_order(self, good, workers):
+        loader = DataLoader(FrameStream(good, transforms()), batch_size=1, num_workers=workers)
+        images = [batch["image"] for batch in loader]
+        expected = [item["image"][None] for item in FrameStream(good, transforms())]
+        assert len(images) == len(expected)
+        for image, other in zip(images, expected, strict=True):
+            torch.testing.assert_close(image.sum(), other.sum())  # whichever way it was flipped
+
+    def test_larger_batches_and_more_workers_than_frames_lose_none(self, good):
+        for batch_size, workers in ((2, 3), (4, 7)):
+            stream = FrameStream(good, lambda row: row["image"])
+            loader = DataLoader(stream, batch_size=batch_size, num_workers=workers)
+            assert sorted(name for batch in loader for name in batch) == [row["image"] for row in good]
+
+    def test_bad_frames_of_all_workers_are_listed_once_and_counted_together(self, rows, good, tmp_path):
+        listed = tmp_path / "skipped.csv"
+        # 2 of 8 are a quarter, but both are among the frames of one of three workers
+        stream = FrameStream(rows, transforms(), BadFrames("skip", limit=0.25, path=listed))
+        for _ in range(2):
+            batches = list(DataLoader(stream, batch_size=1, num_workers=3))
+            assert sorted(int(batch["label"]) for batch in batches) == sorted(row["label"] for row in good)
+            with listed.open(newline="") as file:
+                assert sorted(os.path.basename(row["image"]) for row in csv.DictReader(file)) == ["2.png", "5.png"]
+
+    def test_too_many_bad_frames_of_all_workers_together_end_the_run(self, rows, tmp_path):
+        stream = FrameStream(rows, transforms(), BadFrames("skip", limit=0.2))
+        with pytest.raises(ValueError, match=r"2 of 8 frames cannot be read, more than the limit of 20%"):
+            list(DataLoader(stream, batch_size=1, num_workers=2))
+
+    def test_a_bad_frame_is_an_error_that_names_it(self, rows):
+        with pytest.raises(ValueError, match=r"The frame '.*2\.png' cannot be read: "):
+            list(DataLoader(FrameStream(rows, transforms()), batch_size=1, num_workers=2))
+
+
 def test_too_many_bad_frames_end_the_run(kind, rows, tmp_path):
     listed = tmp_path / "skipped.csv"
     with pytest.raises(ValueError, match=r"2 of 8 frames cannot be read, more than the limit of 20%"):
@@ -138,6 +175,19 @@ class TestCacheOnDisk:
         cached_in(folder)(good, transforms())
         Image.fromarray(np.full((24, 32), 255, np.uint8)).save(good[0]["image"])
         assert cached_in(folder)(good, transforms())[0]["image"].min() == 1
+
+    def test_a_relative_path_is_that_of_the_same_file_and_of_no_other(self, good, folder, tmp_path, monkeypatch):
+        cached_in(folder)(good[:1], transforms())
+        (tmp_path / "other").mkdir()
+        other = tmp_path / "other" / "0.png"
+        Image.fromarray(np.full((24, 32), 255, np.uint8)).save(other)
+        for path in (other, tmp_path / "0.png"):
+            os.truncate(path, 1000)
+            os.utime(path, ns=(1, 1))
+        monkeypatch.chdir(tmp_path)
+        first = cached_in(folder)([{"image": "0.png"}], transforms())[0]["image"]
+        monkeypatch.chdir(tmp_path / "other")
+        assert cached_in(folder)([{"image": "0.png"}], transforms())[0]["image"].min() == 1 > first.min()
 
     def test_a_changed_label_counts_at_once(self, good, folder):
         cached_in(folder)(good, transforms())
