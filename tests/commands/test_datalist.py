@@ -54,7 +54,8 @@ def test_one_command_makes_a_datalist_and_tells_what_is_in_it(table, tmp_path, c
     assert lines[3][:2] == ["all", "frames"]
     assert lines[3][-1] == "24"
     assert lines[4][-1] == "12"
-    assert lines[5] == ["written:", str(output)]
+    assert lines[5] == ["left", "out:", "nothing"]
+    assert lines[6] == ["written:", str(output)]
 
 
 def test_no_output_tells_who_the_patient_is(table, tmp_path, capfd, caplog):
@@ -66,7 +67,7 @@ def test_no_output_tells_who_the_patient_is(table, tmp_path, capfd, caplog):
         command(table, *COLUMNS, "--output", tmp_path / "none.json")
     content = {"training": [{"image": "femur3.png", "label": "femur", "group": NUMBER, "name": NAME}]}
     (tmp_path / "theirs.json").write_text(json.dumps(content))
-    command(tmp_path / "theirs.json", "--output", tmp_path / "ours.json")
+    command(tmp_path / "theirs.json", "--classes", "femur", "--output", tmp_path / "ours.json")
 
     written = [(tmp_path / f"{name}.json").read_text() for name in ("planes", "part", "ours")]
     for text in (*written, *capfd.readouterr(), caplog.text, str(caught.value)):
@@ -83,7 +84,7 @@ def test_dicom_headers_stay_where_they_are(tmp_path, capfd, caplog):
         dataset.PatientBirthDate, dataset.OperatorsName = "19870214", DOCTOR
         (tmp_path / "frames" / "brain").mkdir(parents=True, exist_ok=True)
         dataset.save_as(tmp_path / "frames" / "brain" / f"{number}.dcm")
-    assert command(tmp_path / "frames", "--output", tmp_path / "planes.json") == 0
+    assert command(tmp_path / "frames", "--classes", "brain", "--output", tmp_path / "planes.json") == 0
     for text in ((tmp_path / "planes.json").read_text(), *capfd.readouterr(), caplog.text):
         assert not any(secret in text for secret in (NAME, "Doe", NUMBER, "20871", "19870214", DOCTOR))
 

@@ -143,9 +143,9 @@ def test_a_new_split_forgets_the_old_sections_and_folds(clinic, tmp_path):
             {"training": [{"image": "a.png"}]},
             "datalist.json",
             ValueError,
-            "without 'image' or 'label': number 1 of 'tr",
+            "number 1 of 'training': there is no 'label'",
         ),
-        ({"training": ["a.png"]}, "datalist.json", ValueError, "row without 'image' or 'label'"),
+        ({"training": ["a.png"]}, "datalist.json", ValueError, "'image' and 'label', not 'a.png'"),
         ({"labels": ["x"], "training": []}, "datalist.json", ValueError, "must give a name to each label from 0"),
         (
             {"training": [{"image": "z.png", "label": 0}]},
@@ -198,5 +198,5 @@ def test_images_that_do_not_exist_are_left_out_by_choice_and_counted(folder, cli
         read_source(clinic)
     datalist = read_source(clinic, missing="skip")
     assert sum(map(len, datalist.sections.values())) == 235
-    assert datalist.provenance["left_out"] == {"the image does not exist": 2}
-    assert "2 frame(s)" in caplog.text
+    assert datalist.provenance["left_out"] == {"frames whose image does not exist": 2}
+    assert "2 frames whose" in caplog.text
