@@ -120,6 +120,30 @@ def test_a_group_on_two_sides_is_not_written(table, tmp_path):
     assert not (tmp_path / "planes.json").exists()
 
 
+def test_what_is_left_out_and_what_has_no_label_is_printed_and_stored(table, tmp_path, capsys):
+    with table.open("a") as file:
+        file.write(";;;;\n")
+    for number in range(3):
+        Image.new("L", (32, 24), 9).save(tmp_path / f"more{number}.png")
+    (tmp_path / "more.txt").write_text("more0.png\nmore1.png\nmore2.png\n")
+    output = tmp_path / "planes.json"
+    command(table, *COLUMNS, "--unlabelled", tmp_path / "more.txt", "--output", output)
+    out = capsys.readouterr().out
+    assert "left out: 1 empty rows" in out
+    assert "unlabelled: 3 frames of 3 groups" in out
+    content = json.loads(output.read_text())
+    assert content["provenance"]["left_out"] == {"empty rows": 1}
+    assert [row["image"] for row in content["unlabelled"]] == ["more0.png", "more1.png", "more2.png"]
+
+
+def test_a_frame_with_two_labels_is_not_written(table, tmp_path):
+    with table.open("a") as file:
+        file.write("brain0;femur;MRN-0;;\n")
+    with pytest.raises(ValueError, match="brain0.png' is 'brain'"):
+        command(table, *COLUMNS, "--output", tmp_path / "planes.json")
+    assert not (tmp_path / "planes.json").exists()
+
+
 def test_a_source_without_frames_is_told(tmp_path):
     (tmp_path / "t.csv").write_text("image,label\n")
     with pytest.raises(ValueError, match="There are no frames to list in"):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.data.datalist.images import ImageFolder, has_image_suffix
-from monai_fetalkd.data.datalist.rows import UNLABELLED, Row, Source, section_of, text_of
+from monai_fetalkd.data.datalist.rows import UNLABELLED, Row, Source, json_of, section_of, text_of
 from monai_fetalkd.data.datalist.table import sha256_of
 
 __all__ = ["read_json_datalist"]
@@ -44,7 +42,7 @@ def read_json_datalist(path: str | os.PathLike[str]) -> Source:
     """
     path = Path(path).absolute()
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repeated_keys)
+        content = json_of(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"The datalist '{path}' is no valid JSON: {error}") from error
     if not isinstance(content, dict):
@@ -78,14 +76,6 @@ def read_json_datalist(path: str | os.PathLike[str]) -> Source:
         complete=True,
         masks=bool(masks) and all(masks),
     )
-
-
-def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key '{key}' is there twice in one object.")
-    return content
 
 
 def _made_here(provenance: Any) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SECTIONS", "UNLABELLED", "Row", "Source", "name_key", "section_of", "text_of", "without"]
+__all__ = ["SECTIONS", "UNLABELLED", "Row", "Source", "json_of", "name_key", "section_of", "text_of", "without"]
 
 SECTIONS = ("training", "validation", "testing")
 UNLABELLED = "unlabelled"
@@ -56,6 +58,27 @@ def text_of(value: Any) -> str | None:
     """
     text = unicodedata.normalize("NFC", str(value)).strip()
     return None if text.casefold() in _NO_VALUE else text
+
+
+def json_of(text: str | bytes) -> Any:
+    """The content of a JSON text in which no object has a key twice, in UTF-8 with or without byte-order mark.
+
+    Raises:
+        ValueError: when it is none.
+
+    Example:
+        >>> json_of('{"label": "brain"}'.encode("utf-8-sig"))
+        {'label': 'brain'}
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise ValueError(f"the key '{key}' is there twice in one object")
+        return content
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 @dataclass(frozen=True)

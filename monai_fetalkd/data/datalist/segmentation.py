@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from monai_fetalkd.data.datalist.class_folders import FileFacts
-from monai_fetalkd.data.datalist.images import holds_mask_beside, list_frames, stem_of, subfolders
+from monai_fetalkd.data.datalist.images import files_in, holds_mask_beside, list_frames, stem_of, subfolders
 from monai_fetalkd.data.datalist.rows import UNLABELLED, Row, Source, section_of, without
 
 __all__ = ["holds_masks", "read_masks"]
@@ -49,13 +49,15 @@ def read_masks(folder: str | os.PathLike[str], group_pattern: str | None = None)
     left_out: Counter[str] = Counter()
     for section, place in _places(root):
         pairs = _pairs_of_folders(place)
+        if pairs:
+            left_out["files beside the folders"] += files_in(place)
         for images, masks in pairs or [(place, None)]:
             found, beside, passed = list_frames(images)
             left_out += passed
             names = dict.fromkeys(row["image"] for row in found)  # a volume is one image
             if masks is not None:
-                beside, lonely = _masks_by_name(names, masks)
-                left_out["masks without an image"] += lonely
+                beside, passed = _masks_by_name(names, masks)
+                left_out += passed
             for image in names:
                 row = {"image": image, "source": root.name, "section": section or "training"} | facts.of(image, root)
                 if group_pattern is None and (match := _HC18.fullmatch(stem_of(image))):
@@ -91,9 +93,10 @@ def _pairs_of_folders(place: Path) -> list[tuple[Path, Path | None]]:
     return [(folder, masks.get(key)) for key, folder in images.items()] if masks.keys() & images.keys() else []
 
 
-def _masks_by_name(images: Iterable[str], folder: Path) -> tuple[dict[str, str], int]:
-    """The masks of images in another folder, by the name of the file, and how many masks have no image."""
-    listed, beside, _ = list_frames(folder)
+def _masks_by_name(images: Iterable[str], folder: Path) -> tuple[dict[str, str], Counter[str]]:
+    """The masks of images in another folder, by the name of the file, and what else is there."""
+    listed, beside, left_out = list_frames(folder)
     files = {stem_of(path): path for path in [row["image"] for row in listed] + list(beside.values())}
     found = {image: files[stem_of(image)] for image in images if stem_of(image) in files}
-    return found, len(files) - len(found)
+    left_out["masks without an image"] += len(files) - len(found)
+    return found, left_out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -289,10 +288,9 @@ def _class_table(source: Source, class_names: Sequence[str] | None, path: Path) 
         return table
     table = ClassTable(class_names)
     if source.class_names is not None and table != (own := ClassTable(source.class_names)):
-        names = json.dumps(own.names, ensure_ascii=False)
         raise ValueError(
             f"The classes of '{path}' ({own}) are not those asked for ({table}): ask for its own, in their order "
-            f"(class_names {names}), or give another dataset."
+            f'(in a run of the bundle, --class_names "{own.names}"), or give another dataset.'
         )
     return table
 
