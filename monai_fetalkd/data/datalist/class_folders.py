@@ -54,6 +54,7 @@ def read_class_folders(folder: str | os.PathLike[str], group_pattern: str | None
         taken = [row for row in listing.rows if row.get("frame", 0) % cine_step == 0]
         rows += [row | known | facts.of(row["image"], class_folder) for row in taken]
         left_out += listing.left_out
+        left_out["folders without a frame"] += not listing.rows
         if listing.masks:
             left_out["masks beside their images"] += len(listing.masks)
     if not rows:
@@ -63,7 +64,7 @@ def read_class_folders(folder: str | os.PathLike[str], group_pattern: str | None
         )
     settings = {"group_pattern": group_pattern, "cine_step": cine_step}
     return Source(
-        "class folders", root.name, root, rows, groups_from=facts.groups_from, settings=settings, left_out=left_out
+        "class folders", root.name, root, rows, groups_from=facts.groups_from, settings=settings, left_out=+left_out
     )
 
 
@@ -150,6 +151,9 @@ def _class_folders(root: Path) -> tuple[list[tuple[str | None, Path, Listing]], 
             f"'{root}' has the folder '{split[0][1].name}', named as a split, beside '{min(strangers)}', which is not: "
             "give the folder of the splits or that of the classes, or rename one."
         )
+    for section, _, listing in listed:
+        if section is None:
+            left_out += listing.left_out
     for name, count in strangers.items():
         left_out[f"frames in the folder '{name}', which is no split"] += count
     listed = [each for each in listed if each[0] == UNLABELLED]

@@ -174,6 +174,9 @@ def read_source(
     left_out += repeated
 
     labelled = [row for row in rows if "label" in row]
+    count = len({row["group"] for row in labelled})
+    if count < len(table.names) and len(labelled) > 1:
+        logger.warning("There are more classes than patients. %s", _recognised(source, labelled, table, path))
     try:
         sections, split = arrange(
             labelled, source.complete, val=val, test=test, folds=folds, seed=seed, new_split=new_split
@@ -247,7 +250,7 @@ def _reader(path: Path) -> tuple[Callable[..., Source], Path]:
         return read_json_datalist, path
     if suffix in (".csv", ".tsv", ".txt"):
         return read_table, path
-    advice = ": save the sheet as CSV" if suffix in (".xls", ".xlsx", ".ods") else ""
+    advice = {".xls": ": save it as CSV", ".xlsx": ": save it as CSV", ".zip": ": unpack it"}.get(suffix, "")
     raise ValueError(f"'{path}' is no datalist (.json) and no table (.csv, .tsv){advice}.")
 
 

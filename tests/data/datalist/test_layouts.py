@@ -73,6 +73,31 @@ def test_what_is_passed_over_is_counted_by_suffix(tmp_path, caplog):
     assert "2 files that are no frames (.avi)" in caplog.text
 
 
+def test_pictures_are_known_by_their_content(tmp_path):
+    classes(tmp_path)
+    for name, kind in (("y.jfif", "JPEG"), ("z", "PNG")):
+        picture(tmp_path / "brain" / "p0" / name, kind=kind)
+    (tmp_path / "brain" / "p0" / "table.csv").write_text("BMI,age\n")
+    datalist = read_source(tmp_path)
+    assert len(rows_of(datalist)) == 22
+    assert left_out(datalist) == {"files that are no frames (.csv)": 1}
+
+
+def test_a_class_folder_without_a_frame_is_counted(tmp_path):
+    classes(tmp_path)
+    (tmp_path / "cervix").mkdir()
+    assert left_out(read_source(tmp_path)) == {"folders without a frame": 1}
+
+
+def test_more_classes_than_patients_are_told_as_folders_may_be_the_other_way_round(tmp_path, caplog):
+    for patient in range(12):
+        for label in ("brain", "femur"):
+            picture(tmp_path / f"p{patient}" / label / "a.png")
+    read_source(tmp_path, val=0, test=0.5)
+    assert "more classes than patients" in caplog.text
+    assert "2 patients" in caplog.text
+
+
 def test_the_pixels_of_a_metaimage_header_are_not_passed_over(tmp_path):
     classes(tmp_path)
     (tmp_path / "brain" / "p0" / "b.mhd").write_text("NDims = 2\nDimSize = 2 2\nElementDataFile = b.raw\n")

@@ -175,5 +175,5 @@ def test_labels_that_pandas_wrote_as_floats_are_numbers(write):
 
 def test_a_spreadsheet_is_to_be_saved_as_csv(folder):
     (folder / "t.xlsx").touch()
-    with pytest.raises(ValueError, match="save the sheet as CSV"):
+    with pytest.raises(ValueError, match="save it as CSV"):
         read_source(folder / "t.xlsx")
