@@ -176,7 +176,8 @@ def read_source(
     labelled = [row for row in rows if "label" in row]
     count = len({row["group"] for row in labelled})
     if count < len(table.names) and len(labelled) > 1:
-        logger.warning("There are more classes than patients. %s", _recognised(source, labelled, table, path))
+        said = "There are more classes than patients: are their folders or columns the other way round?"
+        logger.warning("%s %s", said, _recognised(source, labelled, table, path))
     try:
         sections, split = arrange(
             labelled, source.complete, val=val, test=test, folds=folds, seed=seed, new_split=new_split
@@ -283,6 +284,8 @@ def _class_table(source: Source, class_names: Sequence[str] | None, path: Path) 
         table = ClassTable.found(row["label"] for row in source.rows if "label" in row)
         if len(table.names) == 1:
             inner = f" ('{source.root / table.names[0]}')" if source.kind == "class folders" else ""
+            if source.kind == "class folders" and (tables := sorted(source.root.glob("*.[ct]sv"))):
+                inner += f" or the table '{tables[0]}'"
             raise ValueError(
                 f"'{path}' holds one class alone, '{table.names[0]}', so there is nothing to tell apart: if a folder "
                 f"lies around the data set, give the one in it{inner}; if other classes lie elsewhere, name them all "

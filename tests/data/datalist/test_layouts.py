@@ -137,6 +137,9 @@ def test_a_folder_around_the_classes_is_not_one_class(tmp_path):
     classes(tmp_path / "planes")
     with pytest.raises(ValueError, match=r"one class alone, 'planes'.*give the one in it \('.*planes'\)"):
         read_source(tmp_path)
+    (tmp_path / "labels.csv").touch()
+    with pytest.raises(ValueError, match=r"or the table '.*labels.csv'"):
+        read_source(tmp_path)
 
 
 def test_names_in_two_unicode_forms_are_one_name(tmp_path):
