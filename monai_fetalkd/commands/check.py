@@ -1,10 +1,12 @@
-"""Check a datalist: class balance, patients on two sides, duplicate frames.
+"""Check a datalist: class balance, patients in two splits, frames with two labels, duplicate frames.
 
 SOURCE is a datalist (JSON), or anything else that the command datalist takes.
 
-It prints how many frames of each class there are by section and by source, and then whatever would make a figure
+It prints how many frames of each class there are by section and by source, and then whatever would make a metric
 wrong that is measured on this datalist: a group (patient) in two sections, frames of two sections that are the same
-or nearly, frames that cannot be read. Each frame is read once, so that thousands of them take minutes.
+or nearly, one frame with two labels, frames that cannot be read. Unlabelled frames are for training: none may be of a
+patient of the validation or test set, or nearly one of their frames. Each frame is read once, so that thousands of
+them take minutes.
 
 The exit status is 0 when there is no problem, and 1 when there is one.
 

@@ -5,10 +5,12 @@ SOURCE is one of
   the folder of FETAL_PLANES_DB as published
   a table of files (CSV or TSV), one row a frame
   a folder per class, of pictures or of DICOM from the machine
+  a folder or table of images with masks, for segmentation
   a datalist (JSON), to split it anew or into folds
 
 A split that the source has is kept; otherwise patients are held out, stratified by class. Patient ids are written as
-salted hashes, image paths as they are. Other columns and header entries than those named below are not written.
+salted hashes, image paths as they are. Other columns and header entries than those named below are not written. What
+is left out is counted, by reason.
 
 For example
 
@@ -30,9 +32,10 @@ __all__ = ["add_arguments", "run"]
 _COLUMNS = {
     "image": "path of the image, with or without extension",
     "label": "class name or number",
-    "group": "patient, or whatever belongs on one side of a split (default: group_id, group or patient_id)",
+    "mask": "path of the mask, for segmentation",
+    "group": "patient, or whatever belongs in one split (default: group_id, group, patient_id or exam_id)",
     "source": "hospital or dataset (default: dataset or source)",
-    "split": "train, val or test",
+    "split": "train, val, test or unlabelled",
     "frame": "number of the frame in a file of several, from 0",
     "machine": "ultrasound machine",
     "operator": "operator",
@@ -48,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--missing", choices=("error", "skip"), default="error", help="frames without an image: refuse, or leave out"
+    )
+
+    parser.add_argument(
+        "--unlabelled",
+        metavar="PATH",
+        help="frames without labels to add for training: a folder of frames or cines, a list of files (.txt) or a "
+        "table; those of patients held out for validation or testing are left out",
     )
 
     split = parser.add_argument_group("split")
@@ -78,12 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         table.add_argument(f"--{meaning}_column", metavar="NAME", help=text)
     table.add_argument("--images", metavar="FOLDER", help="folder of the images (default: that of the table)")
 
-    folders = parser.add_argument_group("class folders")
+    folders = parser.add_argument_group("folders")
     folders.add_argument(
         "--group_pattern",
         metavar="REGEX",
-        help="finds the patient in a path below the class folder, such as '(Patient[0-9]+)' (default: the patient id "
-        "of a DICOM file, else the folder below the class folder)",
+        help="finds the patient in a path below the folder of a class, or that of images, such as '(Patient[0-9]+)' "
+        "(default: the patient id of a DICOM file, else the folder below that of the class)",
     )
     folders.add_argument("--cine_step", type=int, metavar="N", help="take each N-th frame of a cine (1)")
 
@@ -93,29 +103,33 @@ def run(arguments: argparse.Namespace) -> int:
     from monai_fetalkd.data.datalist import read_source
 
     columns = {meaning: getattr(arguments, f"{meaning}_column") for meaning in _COLUMNS}
-    options = ("task", "images", "group_pattern", "cine_step", "val", "test", "folds", "seed", "new_split", "missing")
+    names = "task images group_pattern cine_step unlabelled val test folds seed new_split missing"
     datalist = read_source(
         arguments.source,
         arguments.classes,
         columns={meaning: name for meaning, name in columns.items() if name is not None} or None,
         salt_file=arguments.salt_file,
         plain_groups=arguments.plain_groups,
-        **{option: getattr(arguments, option) for option in options},
+        **{name: getattr(arguments, name) for name in names.split()},
     )
     if not datalist.sections:
         raise ValueError(f"There are no frames to list in '{arguments.source}'.")
-    datalist.require_groups_apart()
+    datalist.validate()
     datalist.save(arguments.output)
     print(_table(datalist))
-    for reason, count in datalist.provenance["left_out"].items():
-        print(f"left out: {count} frames, {reason}")
+    if hidden := datalist.unlabelled:
+        print(f"unlabelled: {len(hidden)} frames of {len({row['group'] for row in hidden})} groups")
+    left_out = [f"{count} {reason}" for reason, count in datalist.provenance["left_out"].items()]
+    for text in left_out or ["nothing"]:
+        print(f"left out: {text}")
     print(f"written: {arguments.output}")
     return 0
 
 
 def _table(datalist: Datalist) -> str:
     """Frames by class and section, and the number of groups."""
-    rows = {name: [count[name] for count in datalist.counts().values()] for name in datalist.class_names}
+    counts = list(datalist.counts().values())
+    rows = {name: [count[name] for count in counts] for name in counts[0]}
     rows["all frames"] = [len(members) for members in datalist.sections.values()]
     rows["groups"] = [len({row["group"] for row in members}) for members in datalist.sections.values()]
     width = max(map(len, rows))

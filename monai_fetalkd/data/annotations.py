@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from monai_fetalkd.data.datalist.rows import json_of, name_key, text_of
 
 __all__ = ["annotated_rows", "parse_annotation", "read_annotation"]
 
@@ -17,8 +18,8 @@ def parse_annotation(text: str | bytes, class_names: Sequence[str], name: str = 
     """What an annotator says of one file.
 
     ``{"label": "Fetal brain"}`` labels a single frame, ``{"frames": [{"frame": 12, "label": "Fetal brain"}]}`` frames
-    of a cine, counted from 0. ``"patient"`` may name the group of all of them, which a split keeps together. Other keys
-    are left to those who wrote them.
+    of a cine, counted from 0. ``"patient"`` may name the group of all of them, which a split keeps together. Names
+    of classes match whatever their case, blanks, ``_`` and ``-``. Other keys are left to those who wrote them.
 
     Args:
         text: the JSON.
@@ -36,7 +37,7 @@ def parse_annotation(text: str | bytes, class_names: Sequence[str], name: str = 
         [{'label': 1, 'frame': 3, 'group': 'p7'}]
     """
     try:
-        content = json.loads(text)
+        content = json_of(text)
     except ValueError as error:
         raise ValueError(f"The label '{name}' is no valid JSON ({error}): {_FORM}.") from error
     if not isinstance(content, Mapping) or ("label" in content) == ("frames" in content):
@@ -44,7 +45,8 @@ def parse_annotation(text: str | bytes, class_names: Sequence[str], name: str = 
     given = [content] if "label" in content else content["frames"]
     if not isinstance(given, list) or not given or not all(isinstance(each, Mapping) for each in given):
         raise ValueError(f"'frames' of the label '{name}' must be a list of one frame at least: {_FORM}.")
-    group = {"group": str(content["patient"])} if "patient" in content else {}
+    patient = text_of(content.get("patient"))
+    group = {"group": patient} if patient is not None else {}
     rows: list[dict[str, Any]] = [
         {"label": _label(each, class_names, name), **_frame(each, content, name), **group} for each in given
     ]
@@ -107,9 +109,10 @@ def annotated_rows(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]
 
 def _label(given: Mapping[str, Any], class_names: Sequence[str], name: str) -> int:
     label = given.get("label")
-    if not isinstance(label, str) or label not in class_names:
+    keys = list(map(name_key, class_names))
+    if not isinstance(label, str) or name_key(label) not in keys:
         raise ValueError(f"The label '{name}' names the class {label!r}: use one of {', '.join(class_names)}.")
-    return list(class_names).index(label)
+    return keys.index(name_key(label))
 
 
 def _frame(given: Mapping[str, Any], content: Mapping[str, Any], name: str) -> dict[str, int]:

@@ -93,9 +93,9 @@ def count_frames(path: str | os.PathLike[str]) -> int:
 def find_frames(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """All frames of a folder and the folders in it.
 
-    Listed is every file whose suffix is that of a picture, of DICOM or of a volume, and every DICOM file whatever its
-    name is, such as the ``IM_0001`` of an export. Hidden files and the index of a DICOM medium (``DICOMDIR``) are not.
-    A file that cannot be read is listed all the same, so that whoever reads it names it.
+    Listed is every file whose suffix is that of a picture, of DICOM or of a volume, and every DICOM, PNG, JPEG, TIFF or
+    GIF file whatever its name is, such as the ``IM_0001`` of an export. Hidden files and the index of a DICOM medium
+    (``DICOMDIR``) are not. A file that cannot be read is listed all the same, so that whoever reads it names it.
 
     Args:
         folder: the folder.
@@ -119,6 +119,10 @@ def find_frames(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return rows
 
 
+# the other kinds begin with two letters, a word or as any gzip file does: too little to tell them by
+_KNOWN_BY_CONTENT = {"DICOM", "PNG", "JPEG", "TIFF", "GIF"}
+
+
 def _is_candidate(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     if hidden or path.name == "DICOMDIR" or not path.is_file():
@@ -126,7 +130,7 @@ def _is_candidate(path: Path, folder: Path) -> bool:
     if path.name.lower().endswith(tuple(SUFFIXES)):
         return True
     with path.open("rb") as stream:
-        return sniff(stream.read(HEAD)) == "DICOM"
+        return sniff(stream.read(HEAD)) in _KNOWN_BY_CONTENT
 
 
 @contextmanager

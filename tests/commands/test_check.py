@@ -73,3 +73,12 @@ def test_values_out_of_range_are_told_in_one_sentence(datalist, option, value, c
 def test_a_source_that_does_not_exist_is_told_in_one_sentence(capsys):
     assert main(["check", "/nowhere/planes.json"]) == 1
     assert "'/nowhere/planes.json' does not exist" in capsys.readouterr().err
+
+
+def test_anything_but_a_datalist_is_read_whatever_the_case_of_its_columns(datalist, tmp_path, capsys):
+    datalist()
+    lines = [f"./{number}.png;{'brain' if number % 2 else 'femur'};p{number};train" for number in range(4)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["sep=;", "IMAGE;Label;Patient ID;Split", *lines]).replace("./", ".\\"))
+    assert main(["check", str(table), "--workers", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == "brain"

@@ -54,7 +54,8 @@ def test_one_command_makes_a_datalist_and_tells_what_is_in_it(table, tmp_path, c
     assert lines[3][:2] == ["all", "frames"]
     assert lines[3][-1] == "24"
     assert lines[4][-1] == "12"
-    assert lines[5] == ["written:", str(output)]
+    assert lines[5] == ["left", "out:", "nothing"]
+    assert lines[6] == ["written:", str(output)]
 
 
 def test_no_output_tells_who_the_patient_is(table, tmp_path, capfd, caplog):
@@ -66,7 +67,7 @@ def test_no_output_tells_who_the_patient_is(table, tmp_path, capfd, caplog):
         command(table, *COLUMNS, "--output", tmp_path / "none.json")
     content = {"training": [{"image": "femur3.png", "label": "femur", "group": NUMBER, "name": NAME}]}
     (tmp_path / "theirs.json").write_text(json.dumps(content))
-    command(tmp_path / "theirs.json", "--output", tmp_path / "ours.json")
+    command(tmp_path / "theirs.json", "--classes", "femur", "--output", tmp_path / "ours.json")
 
     written = [(tmp_path / f"{name}.json").read_text() for name in ("planes", "part", "ours")]
     for text in (*written, *capfd.readouterr(), caplog.text, str(caught.value)):
@@ -83,7 +84,7 @@ def test_dicom_headers_stay_where_they_are(tmp_path, capfd, caplog):
         dataset.PatientBirthDate, dataset.OperatorsName = "19870214", DOCTOR
         (tmp_path / "frames" / "brain").mkdir(parents=True, exist_ok=True)
         dataset.save_as(tmp_path / "frames" / "brain" / f"{number}.dcm")
-    assert command(tmp_path / "frames", "--output", tmp_path / "planes.json") == 0
+    assert command(tmp_path / "frames", "--classes", "brain", "--output", tmp_path / "planes.json") == 0
     for text in ((tmp_path / "planes.json").read_text(), *capfd.readouterr(), caplog.text):
         assert not any(secret in text for secret in (NAME, "Doe", NUMBER, "20871", "19870214", DOCTOR))
 
@@ -116,6 +117,30 @@ def test_a_group_on_two_sides_is_not_written(table, tmp_path):
     (tmp_path / "t.csv").write_text("image,label,group,split\nbrain0.png,brain,p,train\nfemur0.png,femur,p,test\n")
     with pytest.raises(ValueError, match="have frames in more than one section"):
         command(tmp_path / "t.csv", "--val", "0", "--output", tmp_path / "planes.json")
+    assert not (tmp_path / "planes.json").exists()
+
+
+def test_what_is_left_out_and_what_has_no_label_is_printed_and_stored(table, tmp_path, capsys):
+    with table.open("a") as file:
+        file.write(";;;;\n")
+    for number in range(3):
+        Image.new("L", (32, 24), 9).save(tmp_path / f"more{number}.png")
+    (tmp_path / "more.txt").write_text("more0.png\nmore1.png\nmore2.png\n")
+    output = tmp_path / "planes.json"
+    command(table, *COLUMNS, "--unlabelled", tmp_path / "more.txt", "--output", output)
+    out = capsys.readouterr().out
+    assert "left out: 1 empty rows" in out
+    assert "unlabelled: 3 frames of 3 groups" in out
+    content = json.loads(output.read_text())
+    assert content["provenance"]["left_out"] == {"empty rows": 1}
+    assert [row["image"] for row in content["unlabelled"]] == ["more0.png", "more1.png", "more2.png"]
+
+
+def test_a_frame_with_two_labels_is_not_written(table, tmp_path):
+    with table.open("a") as file:
+        file.write("brain0;femur;MRN-0;;\n")
+    with pytest.raises(ValueError, match="brain0.png' is 'brain'"):
+        command(table, *COLUMNS, "--output", tmp_path / "planes.json")
     assert not (tmp_path / "planes.json").exists()
 
 

@@ -17,6 +17,8 @@ CLASSES = ["abdomen", "brain"]
     ("content", "rows"),
     [
         ({"label": "brain"}, [{"label": 1}]),
+        ({"label": " BRAIN", "patient": None}, [{"label": 1}]),
+        ({"label": "brain", "patient": "nan"}, [{"label": 1}]),
         ({"label": "brain", "frame": 2}, [{"label": 1, "frame": 2}]),
         ({"label": "abdomen", "patient": 7, "comment": "oblique"}, [{"label": 0, "group": "7"}]),
         (
@@ -40,6 +42,7 @@ def test_an_annotation_gives_the_labelled_frames(content, rows):
         ('{"frames": []}', "one frame at least"),
         ('{"frames": ["brain"]}', "one frame at least"),
         ('{"label": "liver"}', "'liver': use one of abdomen, brain"),
+        ('{"label": "brain", "label": "abdomen"}', "'label' is there twice"),
         ('{"label": 1}', "use one of abdomen, brain"),
         ('{"frames": [{"label": "brain"}]}', "counted 0, 1, 2"),
         ('{"frames": [{"frame": -1, "label": "brain"}]}', "counted 0, 1, 2"),
@@ -85,3 +88,8 @@ def test_a_dataset_takes_labels_as_files(tmp_path, cached):
     )
     assert dataset[0]["label"] == 1
     assert dataset[0]["image"].shape == (1, 20, 20)
+
+
+def test_a_byte_order_mark_is_no_part_of_an_annotation(tmp_path):
+    (tmp_path / "a.json").write_text('{"label": "brain"}', encoding="utf-8-sig")
+    assert read_annotation(tmp_path / "a.json", CLASSES) == [{"label": 1}]

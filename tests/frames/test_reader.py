@@ -59,3 +59,11 @@ def test_pictures_are_read_without_the_optional_libraries_and_the_others_tell_wh
     with pytest.raises(FrameError, match=r'run `pip install "monai-fetalkd\[frames\]"`'):
         read_frame(path)
     assert read_frame(picture).pixels.shape == (40, 56)
+
+
+def test_pictures_are_found_by_their_content_where_it_is_plain(write, tmp_path):
+    write(anatomy(), "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "picture")
+    write(b"BMI,age\n", "table")
+    write(b"\x1f\x8b, as any gzip file begins", "archive.gz")
+    assert find_frames(tmp_path) == [{"image": str(tmp_path / "picture")}]

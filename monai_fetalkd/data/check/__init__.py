@@ -1,4 +1,4 @@
-"""The check of a datalist: class balance, groups on two sides, exact and near duplicates across splits."""
+"""The check of a datalist: class balance, groups in two splits, frames with two labels, duplicates across splits."""
 
 from __future__ import annotations
 

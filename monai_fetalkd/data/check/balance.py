@@ -18,16 +18,20 @@ class Balance:
         by_section: section -> class -> frames.
         by_source: source -> class -> frames.
         groups: section -> groups.
-        group_count: groups of the whole datalist; one that is in two sections counts once.
+        group_count: groups of the sections; one that is in two of them counts once.
+        unlabelled: frames without a label.
+        unlabelled_groups: groups of these.
     """
 
     by_section: dict[str, dict[str, int]]
     by_source: dict[str, dict[str, int]]
     groups: dict[str, int]
     group_count: int
+    unlabelled: int = 0
+    unlabelled_groups: int = 0
 
     def warnings(self) -> list[str]:
-        """What makes a figure misleading: classes absent from a section or given away by their source, no groups."""
+        """What makes a metric misleading: classes absent from a section or given away by their source, no groups."""
         absent = [
             f"The class '{name}' has no frame in {section}: nothing can be said of it there."
             for section, counts in self.by_section.items()
@@ -45,7 +49,9 @@ class Balance:
         frames = sum(sum(counts.values()) for counts in self.by_section.values())
         ungrouped = []
         if 1 < frames == self.group_count:
-            ungrouped.append("Every frame is a group of its own: nothing keeps the frames of a patient on one side.")
+            ungrouped.append("Every frame is a group of its own: nothing keeps the frames of a patient in one split.")
+        if 1 == self.group_count < frames:
+            ungrouped.append("All frames are of one group: they cannot be split by patient.")
         return absent + confounded + ungrouped
 
 
@@ -69,13 +75,15 @@ def count_balance(datalist: Datalist) -> Balance:
         {'training': 1, 'testing': 0}
     """
     rows = [row for rows in datalist.sections.values() for row in rows]
-    in_source = Counter((row["source"], row["label"]) for row in rows)
+    by_section = datalist.counts()
+    names = list(next(iter(by_section.values()), ()))
+    sources = sorted({row["source"] for row in rows})
+    in_source = Counter((row["source"], datalist.class_of(row)) for row in rows)
     return Balance(
-        by_section=datalist.counts(),
-        by_source={
-            source: {name: in_source[source, label] for label, name in enumerate(datalist.class_names)}
-            for source in sorted({row["source"] for row in rows})
-        },
+        by_section=by_section,
+        by_source={source: {name: in_source[source, name] for name in names} for source in sources},
         groups={section: len({row["group"] for row in rows}) for section, rows in datalist.sections.items()},
         group_count=len({row["group"] for row in rows}),
+        unlabelled=len(datalist.unlabelled),
+        unlabelled_groups=len({row["group"] for row in datalist.unlabelled}),
     )

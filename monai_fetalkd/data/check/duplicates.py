@@ -51,7 +51,7 @@ def find_pairs(
 
     Args:
         fingerprints: one a frame.
-        keys: one a frame; frames of equal keys are not compared, such as those of one patient in one section.
+        keys: one a frame; frames of equal keys are not compared, such as those of one patient and class in one split.
         max_distance: Hamming distance of 64 bits up to which two frames are candidates.
         min_correlation: Pearson correlation of the patterns from which candidates are near duplicates.
 

@@ -12,8 +12,10 @@ from monai_fetalkd.data.check.balance import Balance, count_balance
 from monai_fetalkd.data.check.duplicates import MIN_CORRELATION, find_pairs
 from monai_fetalkd.data.check.fingerprints import Fingerprint, read_fingerprints
 from monai_fetalkd.data.datalist import Datalist
-from monai_fetalkd.data.datalist.rows import Row
+from monai_fetalkd.data.datalist.datalist import frame_key
+from monai_fetalkd.data.datalist.rows import UNLABELLED, Row
 from monai_fetalkd.files import written_whole
+from monai_fetalkd.frames import FrameError, count_frames
 
 __all__ = ["Duplicate", "Place", "Report", "check_datalist"]
 
@@ -35,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two frames of different sections or groups that are the same (`exact`), or nearly."""
+    """Two frames of different sections, groups or classes that are the same (`exact`), or nearly."""
 
     first: Place
     second: Place
@@ -44,8 +46,14 @@ class Duplicate:
 
     @property
     def across_sections(self) -> bool:
-        """Whether one is in another section than the other."""
-        return self.first.section != self.second.section
+        """Whether one is held out and the other is not: an unlabelled frame is for training."""
+        sections = {self.first.section, self.second.section}
+        return len(sections) > 1 and (UNLABELLED not in sections or bool(sections & {"validation", "testing"}))
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether one frame is there as two classes."""
+        return self.exact and UNLABELLED not in (labels := {self.first.label, self.second.label}) and len(labels) > 1
 
     def __str__(self) -> str:
         likeness = "are the same frame" if self.exact else f"are nearly the same frame (correlation {self.correlation})"
@@ -60,6 +68,7 @@ class Report:
         datalist: path of the datalist.
         balance: counts by class, section and source.
         torn_groups: groups in more than one section: group -> section -> the first of its images there.
+        contradictions: frames that are listed with two labels or groups: for each its places.
         duplicates: pairs of frames across sections or groups; None where the frames were not read.
         unreadable: a sentence for each frame that cannot be read.
     """
@@ -67,26 +76,36 @@ class Report:
     datalist: str
     balance: Balance
     torn_groups: dict[str, dict[str, str]]
+    contradictions: list[list[Place]]
     duplicates: list[Duplicate] | None
     unreadable: list[str]
 
     def problems(self) -> list[str]:
-        """What invalidates a figure measured on this datalist, each in a sentence."""
+        """What invalidates a metric measured on this datalist, each in a sentence."""
         torn = []
         for group, images in self.torn_groups.items():
             places = " and ".join(f"{section} ('{image}')" for section, image in images.items())
             torn.append(f"The group {group} is in {places}.")
-        return torn + [str(pair) for pair in self.duplicates or () if pair.across_sections] + self.unreadable
+        twice = [
+            f"One frame is listed with two labels or groups: {' and '.join(map(str, places))}."
+            for places in self.contradictions
+        ]
+        pairs = [
+            f"{pair} They have two labels." if pair.contradicts else str(pair)
+            for pair in self.duplicates or ()
+            if pair.across_sections or pair.contradicts
+        ]
+        return torn + twice + pairs + self.unreadable
 
     def warnings(self) -> list[str]:
-        """What a reader of the figures must know, each in a sentence."""
+        """What a reader of the metrics must know, each in a sentence."""
         found = self.balance.warnings()
-        pairs = [pair for pair in self.duplicates or () if not pair.across_sections]
+        pairs = [pair for pair in self.duplicates or () if not (pair.across_sections or pair.contradicts)]
         if pairs:
             count = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
             found.append(
                 f"Frames of one section are the same, or nearly, under two groups ({count}): give such groups one key, "
-                f"since another split can tear them apart. {pairs[0]}"
+                f"since another split can separate them. {pairs[0]}"
             )
         return found
 
@@ -108,10 +127,11 @@ def check_datalist(
     workers: int | None = None,
     progress: bool = True,
 ) -> Report:
-    """Check a datalist: class balance, groups on two sides, frames that cannot be read, duplicates.
+    """Check a datalist: class balance, groups in two splits, frames with two labels or unreadable, duplicates.
 
     Duplicates are looked for between sections, and between groups within a section: a patient with two keys does no
-    harm there, but would in another split. Where frames carry ``fold``, each fold is a section of its own.
+    harm there, but would in another split. Within a group, the same pixels under two labels are looked for. Unlabelled
+    frames are compared with those held out. Where frames carry ``fold``, each fold is a section of its own.
 
     Args:
         datalist: frames by section, such as :func:`monai_fetalkd.data.datalist.read_source` gives.
@@ -138,9 +158,11 @@ def check_datalist(
     pairs, unreadable = None, []
     if duplicates:
         rows = [(name, row) for name, rows in datalist.sections.items() for row in rows]
-        results = read_fingerprints([row for _, row in rows], workers, progress)
+        rows += [(UNLABELLED, row) for row in datalist.unlabelled]
+        files = [_middle_of_volume(row) if datalist.has_masks else row for _, row in rows]
+        results = read_fingerprints(files, workers, progress)
         unreadable = [result for result in results if isinstance(result, str)]
-        pairs = _duplicates(rows, results, datalist.class_names, min_correlation)
+        pairs = _duplicates(datalist, rows, results, min_correlation)
     return Report(
         datalist=datalist.path,
         balance=count_balance(datalist),
@@ -148,6 +170,9 @@ def check_datalist(
             group: {section: row["image"] for section, row in first.items()}
             for group, first in datalist.shared_groups().items()
         },
+        contradictions=[
+            [_place(datalist, section, row) for section, row in rows] for rows in datalist.contradictions()
+        ],
         duplicates=pairs,
         unreadable=unreadable,
     )
@@ -164,19 +189,38 @@ def _with_folds(sections: dict[str, list[Row]]) -> dict[str, list[Row]]:
     return split
 
 
+def _middle_of_volume(row: Row) -> Row:
+    try:
+        count = count_frames(row["image"])
+    except (FrameError, FileNotFoundError):
+        return row  # whoever reads it will name it
+    return row | {"frame": count // 2} if count > 1 else row
+
+
+def _place(datalist: Datalist, section: str, row: Row) -> Place:
+    return Place(row["image"], row.get("frame"), section, datalist.class_of(row), row["group"])
+
+
 def _duplicates(
+    datalist: Datalist,
     rows: Sequence[tuple[str, Row]],
     results: Sequence[Fingerprint | str],
-    class_names: Sequence[str],
     min_correlation: float,
 ) -> list[Duplicate]:
     read = [(row, result) for row, result in zip(rows, results, strict=True) if isinstance(result, Fingerprint)]
-    places = [
-        Place(row["image"], row.get("frame"), section, class_names[row["label"]], row["group"])
-        for (section, row), _ in read
-    ]
-    keys = [(place.section, place.group) for place in places]
-    return [
+    places = [_place(datalist, section, row) for (section, row), _ in read]
+    # one frame listed twice is a contradiction, which is told without its pixels
+    files = [frame_key(row) for (_, row), _ in read]
+    keys = [(place.section, place.group, place.label) for place in places]
+    pairs = [
         Duplicate(places[pair.first], places[pair.second], pair.correlation, pair.exact)
         for pair in find_pairs([result for _, result in read], keys, min_correlation=min_correlation)
+        if files[pair.first] != files[pair.second] or places[pair.first].section != places[pair.second].section
+    ]
+    return [
+        pair
+        for pair in pairs
+        if pair.across_sections
+        or pair.contradicts
+        or (pair.first.section == pair.second.section != UNLABELLED and pair.first.group != pair.second.group)
     ]

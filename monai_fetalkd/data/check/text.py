@@ -1,4 +1,4 @@
-"""The report of a check as text for a terminal of 100 columns."""
+"""The report of a check as text for a console of 100 columns."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def report_text(report: Report) -> str:
         _table(balance.by_section, groups={**balance.groups, "all": balance.group_count}),
         _table(balance.by_source),
     ]
+    if balance.unlabelled:
+        parts.append(f"unlabelled: {balance.unlabelled} frames of {balance.unlabelled_groups} groups")
     if report.duplicates is not None:
         across = [pair for pair in report.duplicates if pair.across_sections]
         exact = sum(pair.exact for pair in across)

@@ -6,13 +6,19 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from monai_fetalkd.data.datalist.rows import name_key
+
 __all__ = ["ClassTable"]
+
+# pandas writes integers as "1.0" where other rows of the column are empty
+_NUMBER = re.compile(r"([0-9]+)(?:\.0*)?|[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 
 
 class ClassTable:
     """The classes of a task in the order of their labels.
 
-    Names match whatever their case, blanks, ``_`` and ``-``: the folder ``fetal_brain`` holds the class "Fetal brain".
+    Names match whatever their case, blanks, ``_``, ``-`` and Unicode form: the folder ``fetal_brain`` holds the class
+    "Fetal brain".
 
     Args:
         names: the class names; the label of a name is its position.
@@ -30,7 +36,7 @@ class ClassTable:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
-        self._labels = {_key(name): label for label, name in enumerate(self.names)}
+        self._labels = {name_key(name): label for label, name in enumerate(self.names)}
         if len(self._labels) < len(self.names):
             raise ValueError(f"The class names must be different from each other: got {', '.join(self.names)}.")
 
@@ -43,17 +49,18 @@ class ClassTable:
         """
         names: dict[str, str] = {}
         for value in values:
-            if not isinstance(value, str) or value.isdecimal():
+            if not isinstance(value, str) or _NUMBER.fullmatch(value):
                 raise ValueError(f"The label {value!r} is a number: say what its classes are called (class_names).")
-            names.setdefault(_key(value), value)
-        return cls(sorted(names.values(), key=_key))
+            names.setdefault(name_key(value), value)
+        return cls(sorted(names.values(), key=name_key))
 
     def label(self, value: Any) -> int | None:
         """The label of a class name, of an integer or of its digits; ``None`` when it is outside the table."""
         if isinstance(value, str):
-            if _key(value) in self._labels:
-                return self._labels[_key(value)]
-            value = int(value) if value.isdecimal() else None
+            if name_key(value) in self._labels:
+                return self._labels[name_key(value)]
+            match = _NUMBER.fullmatch(value)
+            value = int(match[1]) if match and match[1] else None
         inside = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self.names)
         return value if inside else None
 
@@ -64,7 +71,3 @@ class ClassTable:
         return ", ".join(f"{label} {name}" for label, name in enumerate(self.names))
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from monai_fetalkd.data.datalist.images import ImageFolder
 from monai_fetalkd.data.datalist.rows import Row, Source
-from monai_fetalkd.data.datalist.table import ImageFolder, sha256_of, table_cells
+from monai_fetalkd.data.datalist.table import Table, sha256_of
 
 __all__ = ["BRAIN_PLANES", "PLANES", "TABLE", "read_fetal_planes_db"]
 
@@ -17,8 +18,8 @@ BRAIN_PLANES = ("Trans-thalamic", "Trans-cerebellum", "Trans-ventricular")
 
 # the classes of a task, the column that holds them, and what the frames of no class are
 _TASKS = {
-    "planes": (PLANES, "Plane", "none of the six planes"),
-    "brain_planes": (BRAIN_PLANES, "Brain_plane", "none of the three brain planes"),
+    "planes": (PLANES, "Plane", "frames of none of the six planes"),
+    "brain_planes": (BRAIN_PLANES, "Brain_plane", "frames of none of the three brain planes"),
 }
 _SECTIONS = {"1": "training", "0": "testing"}
 _ABOUT = {
@@ -58,16 +59,24 @@ def read_fetal_planes_db(folder: str | os.PathLike[str], task: str = "planes") -
     class_names, column, no_class = _TASKS[task]
     path = Path(folder) / TABLE
     images = ImageFolder(path.parent / "Images")
+    table = Table.read(path)
+    if column not in table.header:
+        raise ValueError(
+            f"The table '{path}' is not that of the published FETAL_PLANES_DB: it has no column {column} (it has "
+            f"{', '.join(table.header) or 'none'})."
+        )
     rows, left_out = [], 0
-    for number, cells in table_cells(path)[1]:
-        if cells.get(column) in class_names:
+    for number, cells in table.lines:
+        if cells[column] in class_names:
             rows.append(_row(cells, column, images, f"'{path}', line {number}"))
         else:
             left_out += 1
     return Source(
         "FETAL_PLANES_DB",
         path.absolute().parent.name,
+        path.absolute().parent,
         rows,
+        groups_from="the column 'Patient_num'",
         class_names=class_names,
         about=_ABOUT,
         record={"sha256": sha256_of(path)},

@@ -9,8 +9,8 @@ from monai_fetalkd.data.check import check_datalist, report_text
 from monai_fetalkd.data.datalist import Datalist
 
 
-def check(sections, class_names=("abdomen",), **options):
-    datalist = Datalist("planes.json", class_names, sections)
+def check(sections, class_names=("abdomen",), unlabelled=(), **options):
+    datalist = Datalist("planes.json", class_names, sections, unlabelled=list(unlabelled))
     return check_datalist(datalist, **{"workers": 1, "progress": False, **options})
 
 
@@ -139,3 +139,42 @@ def test_the_text_fits_a_terminal_and_keeps_paths_in_one_piece(write, frames):
     text = report_text(check({"training": rows[:1], "testing": rows[1:]}))
     assert all(row["image"] in text for row in rows)
     assert all(len(line) <= 100 for line in text.splitlines() if rows[0]["image"] not in line)
+
+
+def test_a_frame_with_two_labels_is_a_problem(write, frames):
+    row = write(frames[0], "a.png", "p1")
+    report = check({"training": [row, {**row, "label": 1}]}, ["abdomen", "brain"])
+    (problem,) = report.problems()
+    assert "(training, abdomen, group p1)" in problem
+    assert "(training, brain, group p1)" in problem
+    assert report.duplicates == []
+    assert report.as_dict()["contradictions"][0][1]["label"] == "brain"
+
+
+def test_a_copy_of_a_frame_with_another_label_is_a_problem_even_in_one_group(write, frames):
+    rows = [write(frames[0], "a.png", "p1"), write(frames[0], "b.bmp", "p1", label=1), write(frames[0], "c.png", "p1")]
+    report = check({"training": rows}, ["abdomen", "brain"])
+    assert all("b.bmp" in problem and "two labels" in problem for problem in report.problems())
+    assert len(report.problems()) == 2
+
+
+def test_neighbours_in_a_cine_may_have_two_labels(write, frames):
+    rows = [write(frames[0], "a.png", "p1"), write(frames[0], "b.jpg", "p1", label=1)]
+    assert check({"training": rows}, ["abdomen", "brain"]).duplicates == []
+
+
+def test_unlabelled_frames_are_kept_out_of_the_test_set_alone(write, frames):
+    labelled = {"training": [write(frames[0], "a.png", "p1")], "testing": [write(frames[1], "b.png", "p2")]}
+    unlabelled = [write(frames[number], f"u{number}.png", group) for number, group in ((0, "p1"), (1, "p3"), (2, "p2"))]
+    report = check(labelled, unlabelled=[{k: v for k, v in row.items() if k != "label"} for row in unlabelled])
+    torn, same = report.problems()
+    assert torn.startswith("The group p2 is in testing")
+    assert "u2.png" in torn
+    assert "u1.png' (unlabelled, unlabelled, group p3)" in same
+    assert "b.png" in same
+    assert "unlabelled: 3 frames of 3 groups" in report_text(report)
+
+
+def test_one_group_for_all_is_a_warning():
+    rows = [{"image": f"{k}.png", "label": 0, "group": "p", "source": "clinic"} for k in range(3)]
+    assert any("one group" in warning for warning in check({"training": rows}, duplicates=False).warnings())

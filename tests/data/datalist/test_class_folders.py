@@ -55,14 +55,14 @@ def test_outer_folders_are_sections(tmp_path):
     for outer, count in (("train", 3), ("Valid", 2), ("test", 1)):
         for number in range(count):
             picture(tmp_path / outer / "brain" / f"{outer}{number}.png")
-    counts = read_source(tmp_path).counts()
+    counts = read_source(tmp_path, ["brain"]).counts()
     assert counts == {"training": {"brain": 3}, "validation": {"brain": 2}, "testing": {"brain": 1}}
 
 
 def test_a_pattern_finds_the_patient_in_the_path(tmp_path):
     for name in ("Patient00012_1.png", "Patient00012_2.png", "Patient00013_1.png"):
         picture(tmp_path / "brain" / name)
-    rows = rows_of(read_source(tmp_path, group_pattern="(Patient[0-9]+)", val=0, test=0, plain_groups=True))
+    rows = rows_of(read_source(tmp_path, ["brain"], group_pattern="(Patient[0-9]+)", val=0, test=0, plain_groups=True))
     assert [row["group"] for row in rows] == ["Patient00012", "Patient00012", "Patient00013"]
 
 
@@ -88,7 +88,7 @@ def test_dicom_is_grouped_by_patient_and_a_cine_has_a_row_for_each_frame_taken(t
 
 def test_dicom_without_a_patient_id_is_grouped_as_pictures_are(tmp_path, dicom):
     dicom(tmp_path / "brain" / "case7" / "a.dcm", "")
-    (row,) = rows_of(read_source(tmp_path, val=0, test=0, plain_groups=True))
+    (row,) = rows_of(read_source(tmp_path, ["brain"], val=0, test=0, plain_groups=True))
     assert row["group"] == "case7"
 
 

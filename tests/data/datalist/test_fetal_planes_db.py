@@ -51,7 +51,7 @@ def test_the_official_split_is_kept_with_validation_cut_from_training_by_patient
 def test_the_three_brain_planes_are_a_task_of_their_own(published):
     datalist = load_datalist(published, BRAIN_PLANES, task="brain_planes")
     assert list(total(datalist).values()) == [1638, 714, 597]
-    assert datalist.provenance["left_out"] == {"none of the three brain planes": 12400 - 1638 - 714 - 597}
+    assert datalist.provenance["left_out"] == {"frames of none of the three brain planes": 12400 - 1638 - 714 - 597}
     assert not datalist.shared_groups()
 
 
@@ -74,6 +74,7 @@ def test_a_download_that_is_not_complete_is_refused_or_read_in_part(shared_dir):
     [
         ("Image_name;Plane\na;Other\n", {}, "line 2: this is not a row of the published FETAL_PLANES_DB"),
         ("Image_name;Patient_num;Plane\na;x;Other\n", {}, "line 2: this is not a row"),
+        ("Image_name;Label\n", {}, "no column Plane"),
         ("Image_name;Plane\n", {"task": "heart"}, "no task 'heart': its tasks are planes, brain_planes"),
     ],
 )

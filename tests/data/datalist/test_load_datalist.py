@@ -143,9 +143,9 @@ def test_a_new_split_forgets_the_old_sections_and_folds(clinic, tmp_path):
             {"training": [{"image": "a.png"}]},
             "datalist.json",
             ValueError,
-            "without 'image' or 'label': number 1 of 'tr",
+            "number 1 of 'training': there is no 'label'",
         ),
-        ({"training": ["a.png"]}, "datalist.json", ValueError, "row without 'image' or 'label'"),
+        ({"training": ["a.png"]}, "datalist.json", ValueError, "'image' and 'label', not 'a.png'"),
         ({"labels": ["x"], "training": []}, "datalist.json", ValueError, "must give a name to each label from 0"),
         (
             {"training": [{"image": "z.png", "label": 0}]},
@@ -164,6 +164,11 @@ def test_a_new_split_forgets_the_old_sections_and_folds(clinic, tmp_path):
         ({"training": [{"image": "a.png", "label": True}]}, "datalist.json", ValueError, "label True of"),
         ({"training": [{"image": "a.png", "label": "heart"}]}, "datalist.json", ValueError, "0 abdomen, 1 brain"),
         ("image,label,split\n", "t.csv", ValueError, "no frames in 'training'"),
+        ('{"training": [], "training": []}', "datalist.json", ValueError, "key 'training' is there twice"),
+        ({"training": [], "train": []}, "datalist.json", ValueError, "two lists for training: 'training' and 'train'"),
+        ({"training": [{"image": "a.png", "label": None}]}, "datalist.json", ValueError, "there is no 'label'"),
+        ({"training": [{"image": "a.png", "label": "nan"}]}, "datalist.json", ValueError, "there is no 'label'"),
+        ({"training": [{"image": "a.png", "label": 0, "frame": "2"}]}, "datalist.json", ValueError, "frame '2' is no"),
     ],
 )
 def test_what_is_wrong_with_a_datalist_is_said_in_one_sentence(folder, write, content, name, error, message):
@@ -198,5 +203,64 @@ def test_images_that_do_not_exist_are_left_out_by_choice_and_counted(folder, cli
         read_source(clinic)
     datalist = read_source(clinic, missing="skip")
     assert sum(map(len, datalist.sections.values())) == 235
-    assert datalist.provenance["left_out"] == {"the image does not exist": 2}
-    assert "2 frame(s)" in caplog.text
+    assert datalist.provenance["left_out"] == {"frames whose image does not exist": 2}
+    assert "2 frames whose" in caplog.text
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), "None", ""])
+def test_a_group_of_no_value_is_none(write, value, caplog):
+    rows = [{"image": f"{name}.png", "label": 0, "group": value} for name in "abc"]
+    rows = load_datalist(write({"training": rows}), CLASSES, plain_groups=True).section("training")
+    assert [row["group"] for row in rows] == ["a.png", "b.png", "c.png"]
+    assert "3 file(s)" in caplog.text
+
+
+def test_a_json_with_byte_order_mark_and_other_names_of_splits_is_read(folder):
+    content = {
+        "train": [{"image": "A.png", "label": 0}],
+        "test": [{"image": "b", "label": 1}],
+        "extra": [{"image": "c"}],
+    }
+    (folder / "l.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    datalist = load_datalist(folder / "l.json", CLASSES)
+    assert [len(datalist.section(name)) for name in ("training", "testing")] == [1, 1]
+    assert datalist.provenance["left_out"] == {"rows of 'extra', which is no split": 1}
+
+
+@pytest.mark.parametrize(("one", "other"), [("007", "7"), ("P07", "p7"), ("7.0", "7"), ("MRN 0012", "MRN 12")])
+def test_ids_that_differ_by_zeros_or_case_are_of_one_patient(write, one, other, caplog):
+    path = write(f"image,label,group\na.png,0,{one}\nb.png,1,{other}\nc.png,1,71\n", "t.csv")
+    rows = read_source(path, CLASSES, val=0, test=0, plain_groups=True).section("training")
+    assert rows[0]["group"] == rows[1]["group"] != rows[2]["group"]
+    assert "1 patient id(s)" in caplog.text
+    assert "a.png" in caplog.text
+
+
+def test_a_frame_listed_again_is_counted_and_left_out(write):
+    path = write("image,label,group\na.png,0,p\nb.png,1,q\n./a.png,abdomen,p\n", "t.csv")
+    datalist = read_source(path, CLASSES, val=0, test=0)
+    assert len(datalist.section("training")) == 2
+    assert datalist.provenance["left_out"] == {"rows of frames that are listed before": 1}
+
+
+@pytest.mark.parametrize("again", ["brain,p", "abdomen,q"])
+def test_a_frame_with_two_labels_or_patients_is_refused_for_training_and_shown_to_who_asks(folder, write, again):
+    (folder / "link.png").symlink_to(folder / "a.png")
+    path = write(f"image,label,group\na.png,abdomen,p\nb.png,brain,q\nlink.png,{again}\n", "t.csv")
+    options = {"val": 0, "test": 0}
+    with pytest.raises(ValueError, match=r"1 frame.*a\.png' is 'abdomen'"):
+        load_datalist(path, CLASSES, **options)
+    ((first, second),) = read_source(path, CLASSES, **options).contradictions()
+    assert (first[0], second[1]["image"]) == ("training", str(folder / "link.png"))
+
+
+def test_the_classes_are_those_of_the_source_unless_they_are_given(clinic, tmp_path):
+    read_source(clinic, ["femur", "brain", "abdomen"]).save(tmp_path / "planes.json")
+    assert load_datalist(tmp_path / "planes.json").class_names == ["femur", "brain", "abdomen"]
+    with pytest.raises(ValueError, match=r"--class_names \"\['femur', 'brain', 'abdomen'\]\""):
+        load_datalist(tmp_path / "planes.json", CLASSES)
+
+
+def test_a_class_without_any_frame_is_told(clinic, caplog):
+    read_source(clinic, [*CLASSES, "heart"])
+    assert "'heart' has no frame" in caplog.text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from monai_fetalkd.data.datalist import read_source
@@ -72,7 +74,8 @@ def test_without_a_group_column_each_file_is_a_group_and_that_is_said(write, cap
     path = write("image,label,frame,split\na.png,brain,0,train\na.png,brain,1,train\nb.png,brain,,train\n", "t.csv")
     groups = [row["group"] for row in rows_of(read_source(path, CLASSES, val=0))]
     assert groups[0] == groups[1] != groups[2]
-    assert "no column of groups" in caplog.text
+    assert "2 file(s)" in caplog.text
+    assert "patient_id" in caplog.text
 
 
 def test_the_real_table_keeps_its_split_and_its_groups_apart(shared_dir):
@@ -102,6 +105,15 @@ def test_the_real_table_keeps_its_split_and_its_groups_apart(shared_dir):
         ("image,label\n,0\n", {}, "line 2: the image is empty"),
         ("image,label,group\na.png,0,\n", {}, "line 2: the group is empty"),
         ("image,label,frame\na.png,0,first\n", {}, "line 2: frame 'first' is no number"),
+        ("image,label,label\na.png,0,1\n", {}, "2 columns for 'label'"),
+        ("image,Label,LABEL\na.png,0,1\n", {}, "2 columns for 'label'"),
+        ("image,label,p,p\na.png,0,1,2\n", {"group": "p"}, "2 columns for 'p'"),
+        ("image,label\na.png,0\nb.png,1,p2\n", {}, "line 3: there are 3 cells for 2 columns"),
+        ("sep=,\nimage,label\na.png,NaN\n", {}, "line 3: the label is 'NaN', which stands for no value"),
+        *(
+            (f"image,label,group\na.png,0,{word}\n", {}, "line 2: the group is")
+            for word in ("nan", "None", "N/A", "NULL")
+        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said_with_its_line(write, text, columns, message):
@@ -125,3 +137,43 @@ def test_a_table_in_another_encoding_is_refused(folder):
     (folder / "t.csv").write_bytes("image,label\nü.png,0\n".encode("latin-1"))
     with pytest.raises(ValueError, match="save it as CSV in UTF-8"):
         read_source(folder / "t.csv", CLASSES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=;\nimage;label;patient_id\na.png;brain;7\nb.png;femur;8\n",
+        '"sep=,"\r\nimage,label,patient_id\r\na.png,brain,7\r\nb.png,femur,8\r\n',
+        "Image;LABEL;Patient ID;notes;notes\na.png;brain;7;;\nb.png;femur;8\n;;;;\n ; ;;;\n",
+        "image\tlabel\tpatient-id\na.png\tbrain\t7\nb.png\tfemur\t8\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_are_read_as_spreadsheets_write_them(folder, content, encoding):
+    (folder / "t.csv").write_bytes(content.encode(encoding))
+    datalist = read_source(folder / "t.csv", val=0, test=0, plain_groups=True)
+    assert [(row["label"], row["group"]) for row in rows_of(datalist)] == [(0, "7"), (1, "8")]
+    assert datalist.provenance["left_out"] == ({"empty rows": 2} if ";;;;" in content else {})
+
+
+def test_images_are_found_whatever_the_spelling_of_their_names(folder, write):
+    composed, decomposed = (unicodedata.normalize(form, "\u00fcber") for form in ("NFC", "NFD"))
+    (folder / decomposed).mkdir()
+    (folder / decomposed / f"{composed}.PNG").touch()
+    path = write(f"image,label\n{composed}\\{decomposed}.png,brain\nA,femur\n", "t.csv")
+    rows = rows_of(read_source(path, val=0, test=0))
+    assert [row["image"] for row in rows] == [str(folder / decomposed / f"{composed}.PNG"), str(folder / "a.png")]
+
+
+def test_labels_that_pandas_wrote_as_floats_are_numbers(write):
+    path = write("image,label,frame\na.png,1.0,2.0\n", "t.csv")
+    (row,) = rows_of(read_source(path, CLASSES, val=0, test=0))
+    assert (row["label"], row["frame"]) == (1, 2)
+    with pytest.raises(ValueError, match="label '1.0' is a number"):
+        read_source(path)
+
+
+def test_a_spreadsheet_is_to_be_saved_as_csv(folder):
+    (folder / "t.xlsx").touch()
+    with pytest.raises(ValueError, match="save it as CSV"):
+        read_source(folder / "t.xlsx")
