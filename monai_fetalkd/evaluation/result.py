@@ -35,7 +35,7 @@ __all__ = ["FEW_GROUPS", "evaluate"]
 FEW_GROUPS = 20
 
 # scores that are shares of frames, of which there is an exact interval
-_SHARES = ("accuracy", "top_2_accuracy", "precision", "recall")
+_SHARES = ("accuracy", "top_2_accuracy", "precision", "recall", "coverage")
 
 #: Share of right answers that a threshold is chosen for on the validation frames, as an export does by default.
 TARGET = 0.95
@@ -248,7 +248,9 @@ def _answered(predictions: Predictions, threshold: float, repeats: int, seed: in
         return answered_scorer(table, codes, threshold)
 
     found = score_intervals(resampled_at_once(predictions, scorer_of, repeats, seed))
-    return {"value": threshold, "target": TARGET, **found}
+    answered = predictions.probabilities.max(axis=1) >= threshold
+    groups = len(set(np.array(predictions.groups)[answered]))
+    return {"value": threshold, "target": TARGET, **_with_exact(found, groups)}
 
 
 def _notes_on_intervals(predictions: Predictions, metrics: Mapping[str, Interval]) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from monai_fetalkd.report.page import number
 
 SECTIONS = [
-    *("summary", "curves", "confusion", "calibration", "cost", "attention", "grad-cam", "mistakes", "classes"),
+    *("summary", "data", "curves", "confusion", "calibration", "cost", "attention", "grad-cam", "mistakes", "classes"),
     *("sources", "provenance"),
 ]
 
@@ -150,7 +150,7 @@ def test_numbers_that_are_not_defined_are_dashes(run):
     set_content(run, change)
     text = run.report()().read_text(encoding="utf-8")
     assert re.search(r'data-metric="macro_auroc">\s*\N{EN DASH}\s*</td>', text)
-    assert re.search(r'data-metric="accuracy">\s*[\d.]+\s*</td>', text)
+    assert re.search(r'data-metric="accuracy">\s*[\d.]+\s*<small>no interval</small>\s*</td>', text)
 
 
 def test_notes_of_the_evaluation_are_told_once(run):
