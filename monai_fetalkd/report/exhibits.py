@@ -187,7 +187,7 @@ def _with_checkpoint(looks: Mapping[str, Look]) -> tuple[dict[str, Look], list[s
 
 def _grid(maps: Tensor) -> str:
     """The positions of maps ``[N, h, w]``, in words."""
-    return f"{maps.shape[1]} × {maps.shape[2]}"
+    return f"{maps.shape[1]} \N{MULTIPLICATION SIGN} {maps.shape[2]}"
 
 
 def _grids(maps: Mapping[str, Sequence[Tensor]], row: int) -> str:
