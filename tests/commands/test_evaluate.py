@@ -99,3 +99,17 @@ def test_two_files_of_one_name_are_refused(write, capsys):
 def test_a_file_that_is_not_there_is_named(capsys, tmp_path):
     assert run(str(tmp_path / "absent.csv")) == 1
     assert "absent.csv" in capsys.readouterr().err
+
+
+def test_a_report_needs_predictions_alone(write, capsys, tmp_path):
+    output = tmp_path / "eval"
+    assert run(write("teacher.csv"), write("student.csv", wrong=[0, 5]), "--output", str(output), "--report") == 0
+    assert str(output / "report.html") in capsys.readouterr().out
+    text = (output / "report.html").read_text(encoding="utf-8")
+    assert "Not a medical device" in text
+    assert "frame0.png" not in text
+
+
+def test_a_report_without_a_folder_is_refused(write, capsys):
+    assert run(write("teacher.csv"), "--report") == 1
+    assert "--output" in capsys.readouterr().err
