@@ -301,12 +301,16 @@ def test_intervals_say_where_they_are_exact_or_cannot_be_estimated(run):
     assert "Clopper and Pearson" in text
 
 
-def test_a_threshold_is_told_with_its_coverage(finished, page_path):
-    text = read(page_path).text["calibration"]
-    found = finished.content["networks"]["student"]["threshold"]
-    assert "coverage" in text
-    assert number(found["value"]) in text
-    assert number(found["coverage"]["value"]) in text
+def test_a_threshold_is_told_with_its_coverage(run):
+    found = {
+        **{"value": 0.87654, "target": 0.95},
+        **{"coverage": {"value": 0.61234, "low": 0.5, "high": 0.7}, "accuracy": {"value": 0.9, "low": 0.8, "high": 1}},
+    }
+    set_content(run, without("threshold", found))
+    text = read(run.report()()).text["calibration"]
+    assert all(part in text for part in ("coverage", "0.877", "0.612", "undecided"))
+    set_content(run, without("threshold", None))
+    assert "no threshold" in read(run.report()()).text["calibration"]
 
 
 def test_maps_tell_their_grid_and_coarse_ones_are_not_shown(run):
