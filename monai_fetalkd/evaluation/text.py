@@ -81,7 +81,8 @@ def _cell(interval: Mapping[str, float | None], sign: str = "") -> str:
     value = _number(interval["value"], sign)
     if interval["low"] is None:
         return value
-    return f"{value} ({_number(interval['low'], sign)} to {_number(interval['high'], sign)})"
+    exact = ", exact" if "method" in interval else ""  # Clopper and Pearson's, where all resamples are alike
+    return f"{value} ({_number(interval['low'], sign)} to {_number(interval['high'], sign)}{exact})"
 
 
 def _number(value: float | None, sign: str = "") -> str:
