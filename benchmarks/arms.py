@@ -20,6 +20,8 @@ import monai
 import torch
 from monai.bundle import ConfigWorkflow
 
+from monai_fetalkd.markdown import markdown_table
+
 BUNDLE = Path(__file__).parents[1] / "bundle"
 SOFT_TARGETS = "student, soft targets alone"
 
@@ -38,15 +40,13 @@ def main() -> None:
     ]
 
     print(f"\ntorch {torch.__version__}, monai {monai.__version__}, seeds {' '.join(map(str, arguments.seeds))}\n")
-    print("| network | test accuracy, mean | by seed | more than soft targets alone, by seed |")
-    print("| --- | --- | --- | --- |")
+    rows = [["network", "test accuracy, mean", "by seed", "more than soft targets alone, by seed"]]
     for name in by_seed[0]:
         row = [accuracies[name] for accuracies in by_seed]
         more = [accuracies[name] - accuracies[SOFT_TARGETS] for accuracies in by_seed]
-        print(
-            f"| {name} | {statistics.mean(row):.3f} | {', '.join(f'{value:.3f}' for value in row)} "
-            f"| {', '.join(f'{value:+.3f}' for value in more)} |"
-        )
+        by_seeds = (", ".join(f"{value:.3f}" for value in row), ", ".join(f"{value:+.3f}" for value in more))
+        rows.append([name, f"{statistics.mean(row):.3f}", *by_seeds])
+    print(markdown_table(rows))
 
 
 def arms(configs: list[str], folder: Path, seed: int, overrides: dict[str, Any]) -> dict[str, float]:

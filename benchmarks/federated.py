@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.evaluation import read_predictions, scores
+from monai_fetalkd.markdown import markdown_table
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 SITES = ("site-1", "site-2", "site-3")
@@ -133,11 +134,11 @@ def main() -> None:
             arguments.output_dir, seed, arguments.rounds, arguments.local_epochs, list(arguments.patients)
         )
         (arguments.output_dir / "accuracy.json").write_text(json.dumps(found, indent=4))
-    print("| seed | student | " + " | ".join((*SITES, "all")) + " |")
-    print("| --- | --- | " + " | ".join(["---"] * (len(SITES) + 1)) + " |")
+    rows = [["seed", "student", *SITES, "all"]]
     for seed, students in found.items():
         for name, accuracy in students.items():
-            print(f"| {seed} | {name} | " + " | ".join(f"{value:.3f}" for value in accuracy.values()) + " |")
+            rows.append([str(seed), name, *(f"{value:.3f}" for value in accuracy.values())])
+    print(markdown_table(rows))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_fetalkd.__main__ import main as command
+from monai_fetalkd.markdown import markdown_table
 
 SOFT_TARGETS = "student, soft targets alone"
 
@@ -37,11 +38,11 @@ def main() -> None:
     by_seed = [arms(bundle, arguments.output_dir / f"seed_{seed}", seed) for seed in arguments.seeds]
 
     print(f"\ntorch {torch.__version__}, monai {monai.__version__}\n")
-    print(f"| network | mean Dice | {' | '.join(f'seed {seed}' for seed in arguments.seeds)} |")
-    print(f"| --- |{' --- |' * (1 + len(arguments.seeds))}")
+    rows = [["network", "mean Dice", *(f"seed {seed}" for seed in arguments.seeds)]]
     for name in by_seed[0]:
         row = [dice[name] for dice in by_seed]
-        print(f"| {name} | {statistics.mean(row):.3f} | {' | '.join(f'{value:.3f}' for value in row)} |")
+        rows.append([name, f"{statistics.mean(row):.3f}", *(f"{value:.3f}" for value in row)])
+    print(markdown_table(rows))
 
 
 def arms(bundle: Path, folder: Path, seed: int) -> dict[str, float]:

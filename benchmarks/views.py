@@ -21,6 +21,8 @@ import monai
 import torch
 from arms import run
 
+from monai_fetalkd.markdown import markdown_table
+
 LIVE = 0
 
 
@@ -44,16 +46,15 @@ def main() -> None:
         by_seed.append(arms(arguments.configs, folder, numbers, arguments.epochs, common | {"seed": seed}))
 
     print(f"\ntorch {torch.__version__}, monai {monai.__version__}, seeds {' '.join(map(str, arguments.seeds))}\n")
-    print("| student | test accuracy, mean | by seed | more than live, mean | by seed |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = [["student", "test accuracy, mean", "by seed", "more than live, mean", "by seed"]]
     for number in numbers:
         row = [accuracies[number] for accuracies in by_seed]
         more = [accuracies[number] - accuracies[LIVE] for accuracies in by_seed]
         name = f"{number} views" if number else "live teacher"
-        print(
-            f"| {name} | {statistics.mean(row):.3f} | {', '.join(f'{value:.3f}' for value in row)} "
-            f"| {statistics.mean(more):+.3f} | {', '.join(f'{value:+.3f}' for value in more)} |"
-        )
+        accuracies_of = [f"{statistics.mean(row):.3f}", ", ".join(f"{value:.3f}" for value in row)]
+        gains = [f"{statistics.mean(more):+.3f}", ", ".join(f"{value:+.3f}" for value in more)]
+        rows.append([name, *accuracies_of, *gains])
+    print(markdown_table(rows))
 
 
 def arms(configs: list[str], folder: Path, numbers: list[int], epochs: int, common: dict[str, Any]) -> dict[int, float]:

@@ -1,22 +1,30 @@
-"""Finished networks side by side: how well they recognise, how sure that is, and what they cost."""
+"""Finished networks side by side: how good they are, how sure that is, and what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
+from ignite.engine import State
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from monai_fetalkd.checkpoints import load_weights
 from monai_fetalkd.cost import network_costs
 from monai_fetalkd.evaluation import Predictions, check_output, evaluate, table, write_evaluation
+from monai_fetalkd.files import written_whole
 from monai_fetalkd.handlers import PredictionCollector
+from monai_fetalkd.markdown import markdown_table
 
-__all__ = ["Summary"]
+__all__ = ["Summary", "compare_networks"]
+
+#: Network and its checkpoint, by name.
+Networks = Mapping[str, tuple[nn.Module, str]]
 
 
 class Summary:
@@ -43,7 +51,7 @@ class Summary:
     def __init__(
         self,
         evaluator: SupervisedEvaluator,
-        networks: Mapping[str, tuple[nn.Module, str]],
+        networks: Networks,
         class_names: Sequence[str],
         image_shape: Sequence[int],
         output_dir: str | PathLike[str],
@@ -77,8 +85,7 @@ class Summary:
             FileNotFoundError, ValueError: when a checkpoint is missing or belongs to another network.
         """
         check_output({}, self.output_dir, self.overwrite)
-        for network, path in self.networks.values():
-            load_weights(network, path)
+        _load_all(self.networks)
         predictions = self._predictions(self.evaluator)
         validation = None if self.validation is None else self._predictions(self.validation)
         if idist.get_rank() > 0:
@@ -104,9 +111,67 @@ class Summary:
     def _predictions(self, evaluator: SupervisedEvaluator) -> dict[str, Predictions]:
         collector = PredictionCollector(evaluator.data_loader.dataset.data, self.class_names)
         collector.attach(evaluator)
-        predictions = {}
-        for name, (network, _) in self.networks.items():
-            evaluator.network = network
-            evaluator.run()
-            predictions[name] = collector.predictions
-        return predictions
+        return {name: collector.predictions for name, _ in _run_each(evaluator, self.networks)}
+
+
+def compare_networks(
+    evaluator: SupervisedEvaluator,
+    networks: Networks,
+    image_shape: Sequence[int],
+    output: str | PathLike[str],
+) -> dict[str, Any]:
+    """Evaluate finished networks on the same data, measure their cost, print one table and write it as JSON.
+
+    For classification :class:`Summary` says more: intervals, comparisons in pairs, calibration.
+
+    Args:
+        evaluator: MONAI evaluator with its metrics; it is run once for each network.
+        networks: network and its checkpoint, by name, in the order of the table.
+        image_shape: channels and size of an image or patch, for the cost.
+        output: the JSON file; an older one is replaced.
+
+    Returns:
+        What is written: for each network its ``"metrics"`` (a metric by class as a list) and its ``"cost"``.
+
+    Raises:
+        FileNotFoundError, ValueError: when a checkpoint is missing or belongs to another network.
+    """
+    _load_all(networks)
+    metrics = {
+        name: {key: torch.as_tensor(value).tolist() for key, value in state.metrics.items()}
+        for name, state in _run_each(evaluator, networks)
+    }
+    costs = network_costs(list(networks.values()), image_shape)
+    content = {
+        name: {"metrics": metrics[name], "cost": cost.as_dict()} for name, cost in zip(networks, costs, strict=True)
+    }
+    with written_whole(output) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    print(f"\n{_table(content)}\n\nThe table, and metrics by class, are in '{Path(output)}'.")
+    return content
+
+
+def _table(content: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = [
+        key for key, value in next(iter(content.values()))["metrics"].items() if not isinstance(value, list)
+    ]  # one number for each network
+    rows = [["network", *shown, "parameters", "MMAC", "ms on one core"]]
+    for name, row in content.items():
+        cost = row["cost"]
+        size = [f"{cost['parameters']:,}", f"{cost['macs'] / 1e6:.1f}", f"{cost['milliseconds']['median']:.1f}"]
+        rows.append([name, *(f"{row['metrics'][key]:.3f}" for key in shown), *size])
+    return markdown_table(rows)
+
+
+def _load_all(networks: Networks) -> None:
+    """Load each checkpoint before any work is done, so that one that is missing ends it at once."""
+    for network, path in networks.values():
+        load_weights(network, path)
+
+
+def _run_each(evaluator: SupervisedEvaluator, networks: Networks) -> Iterator[tuple[str, State]]:
+    """Run the evaluator with one network after the other; its state is that of the last."""
+    for name, (network, _) in networks.items():
+        evaluator.network = network
+        evaluator.run()
+        yield name, evaluator.state

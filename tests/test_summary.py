@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Activationsd
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from monai_fetalkd.evaluation import read_predictions, scores
 from monai_fetalkd.networks import student_resnet
-from monai_fetalkd.summary import Summary
+from monai_fetalkd.summary import Summary, compare_networks
 
 CLASSES = ("brain", "femur", "other")
 
@@ -96,3 +97,23 @@ def test_a_missing_checkpoint_writes_nothing(summary, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"student\.pt' does not exist"):
         summary()()
     assert not (tmp_path / "result").exists()
+
+
+def test_networks_of_any_task_are_compared_by_the_metrics_of_the_evaluator(tmp_path, capsys):
+    network = student_resnet(4, num_classes=3)
+    torch.save(network.state_dict(), tmp_path / "student.pt")
+    scored = evaluator(Frames("t", 6))
+    scored.add_event_handler(
+        Events.COMPLETED, lambda engine: engine.state.metrics.update(dice=torch.tensor([0.25, 0.5]))
+    )
+    scored.add_event_handler(Events.COMPLETED, lambda engine: engine.state.metrics.update(mean_dice=0.375))
+    networks = {"student": (network, str(tmp_path / "student.pt"))}
+    content = compare_networks(scored, networks, (1, 32, 32), tmp_path / "metrics.json")
+    assert content["student"]["metrics"] == {"dice": [0.25, 0.5], "mean_dice": 0.375}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == content
+    head, _, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
+    assert "mean_dice" in head
+    assert "0.375" in row
+    (tmp_path / "student.pt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"student\.pt"):
+        compare_networks(scored, networks, (1, 32, 32), tmp_path / "metrics.json")

@@ -6,12 +6,12 @@ by its file (student.csv: student), or as NAME=FILE.
 
 It prints accuracy, balanced accuracy, macro F1 and AUROC, negative log-likelihood and expected calibration error with
 their 95% intervals (a bootstrap that resamples patients), then each two networks compared (the difference in accuracy,
-McNemar's exact test), then what is to be known of the figures. With --output all else is written as well: by class,
-source and machine, confusion, reliability.
+McNemar's exact test), then what is to be known of the results. With --output all else is written as well: by class,
+source and machine, confusion, reliability. With --report there is a page for people beside it, in one HTML file.
 
 For example
 
-  python -m monai_fetalkd evaluate teacher.csv student.csv --output eval
+  python -m monai_fetalkd evaluate teacher.csv student.csv --output eval --report
   python -m monai_fetalkd evaluate teacher=a/test.csv student=b/test.csv --validation student=b/val.csv
 """
 
@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILES",
-        help="predictions on other frames by the same names, for temperature scaling",
+        help="predictions on other frames by the same names, for temperature scaling and thresholds",
     )
     parser.add_argument("--output", metavar="FOLDER", help="write metrics.json and the predictions here")
+    parser.add_argument("--report", action="store_true", help="write report.html there as well")
     parser.add_argument("--overwrite", action="store_true", help="replace an older result in that folder")
     parser.add_argument("--split", default="testing", metavar="NAME", help="what the frames are called (testing)")
     parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="resamples of the bootstrap (1000)")
@@ -49,7 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns:
         0
+
+    Raises:
+        ValueError: when a report is asked for without a folder, or the predictions cannot be evaluated.
     """
+    if arguments.report and not arguments.output:
+        raise ValueError("--report needs a folder to write report.html to: give one as --output FOLDER.")
     from monai_fetalkd.evaluation.output import check_output, write_evaluation
     from monai_fetalkd.evaluation.predictions import read_predictions
     from monai_fetalkd.evaluation.result import evaluate
@@ -74,6 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         write_evaluation(content, networks, arguments.output, arguments.overwrite)
         print(f"\nThe result is in '{arguments.output}'.")
+    if arguments.report:
+        from monai_fetalkd.report import Report
+
+        Report(arguments.output, Path(arguments.output) / "report.html", title="Evaluation report")()
     return 0
 
 

@@ -1,6 +1,6 @@
 """Scores of finished networks: what they say of each frame, how good that is, and how sure we can be of it.
 
-It needs numpy, scipy and scikit-learn only: predictions in a CSV file are enough.
+It needs numpy and scipy only: predictions in a CSV file are enough.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .intervals import (
     aligned,
     difference_intervals,
     differences,
-    group_resamples,
+    exact_interval,
     intervals,
     mcnemar,
     resampled_scores,
@@ -20,15 +20,19 @@ from .intervals import (
 )
 from .output import check_output, write_evaluation
 from .predictions import Predictions, read_predictions
+from .resamples import group_resamples
 from .result import evaluate
-from .scores import class_scores, confusion_counts, notes, scores
+from .scores import class_scores, confusion_counts, notes, part_scores, scores
 from .text import table
+from .threshold import answer_threshold, answered
 
 __all__ = [
     "Interval",
     "McNemar",
     "Predictions",
     "aligned",
+    "answer_threshold",
+    "answered",
     "calibration_scores",
     "check_output",
     "class_scores",
@@ -36,11 +40,13 @@ __all__ = [
     "difference_intervals",
     "differences",
     "evaluate",
+    "exact_interval",
     "fit_temperature",
     "group_resamples",
     "intervals",
     "mcnemar",
     "notes",
+    "part_scores",
     "read_predictions",
     "reliability_bins",
     "resampled_scores",

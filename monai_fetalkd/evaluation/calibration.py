@@ -4,39 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from sklearn.metrics import brier_score_loss, log_loss
 
 from .predictions import Predictions
+from .resamples import Scorer, of_all_frames, sums_by_group
 
-__all__ = ["calibration_scores", "fit_temperature", "reliability_bins", "with_temperature"]
+__all__ = ["calibration_scorer", "calibration_scores", "fit_temperature", "reliability_bins", "with_temperature"]
 
 _BINS = 15
 _TEMPERATURES = (0.05, 20.0)
 
 
-class _Bins(NamedTuple):
-    """Frames, and sums of their top probability and of the right decisions, by bin; arrays ``[bins]``."""
-
-    frames: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    right: NDArray[np.float64]
-
-
 def calibration_scores(predictions: Predictions) -> dict[str, float]:
     r"""Scores of the probabilities rather than of the decisions; less is better.
 
-    - ``negative_log_likelihood``: mean of :math:`-\log p_{y}` in nats, scikit-learn's ``log_loss``, which counts a
-      probability of 0 as 2.2e-16.
+    - ``negative_log_likelihood``: mean of :math:`-\log p_{y}` in nats; a probability of 0 counts as 2.2e-16, as in
+      scikit-learn's ``log_loss``.
     - ``expected_calibration_error``: :math:`\sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|` over the bins of
       :func:`reliability_bins` [1].
-    - ``brier_score``: mean of :math:`\sum_c (p_c - [c = y])^2`, from 0 to 2 for any number of classes; scikit-learn's
-      ``brier_score_loss`` with ``scale_by_half=False``.
+    - ``brier_score``: mean of :math:`\sum_c (p_c - [c = y])^2`, from 0 to 2 for any number of classes, that of
+      scikit-learn's ``brier_score_loss`` with ``scale_by_half=False``.
 
     Args:
         predictions: the frames to score.
@@ -53,15 +44,40 @@ def calibration_scores(predictions: Predictions) -> dict[str, float]:
         >>> calibration_scores(Predictions.from_rows(("brain", "other"), rows, [[0.75, 0.25], [0.75, 0.25]]))
         {'negative_log_likelihood': 0.836..., 'expected_calibration_error': 0.25, 'brier_score': 0.625}
     """
-    bins = _bins(predictions, _BINS)
-    classes = np.arange(len(predictions.class_names))
-    return {
-        "negative_log_likelihood": _negative_log_likelihood(predictions.labels, predictions.probabilities),
-        "expected_calibration_error": float(np.abs(bins.right - bins.confidence).sum() / len(predictions)),
-        "brier_score": float(
-            brier_score_loss(predictions.labels, predictions.probabilities, labels=classes, scale_by_half=False)
-        ),
-    }
+    return of_all_frames(calibration_scorer, predictions)
+
+
+def calibration_scorer(predictions: Predictions, codes: NDArray[np.int64]) -> Scorer[str]:
+    """The scores of :func:`calibration_scores` for many resamples at once.
+
+    Args:
+        predictions: the frames to score.
+        codes: the number of the group of each frame, ``[N]``.
+
+    Returns:
+        What takes how often each resample draws each group, ``[R, G]``, and gives the scores, arrays ``[R]``.
+    """
+    labels, probabilities = predictions.labels, predictions.probabilities
+    truth = np.eye(probabilities.shape[1])[labels]
+    columns = (
+        np.ones(len(labels)),
+        _log_losses(labels, probabilities),
+        np.square(probabilities - truth).sum(axis=1),
+    )
+    one_cell = np.zeros(len(labels), dtype=np.int64)
+    linear = np.concatenate([sums_by_group(codes, one_cell, 1, column) for column in columns], axis=1)
+    excess = (predictions.classes == labels) - probabilities.max(axis=1)
+    bins = sums_by_group(codes, _bin_of(predictions, _BINS), _BINS, excess)
+
+    def score(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        frames, log_losses, squares = (counts @ linear).T
+        return {
+            "negative_log_likelihood": log_losses / frames,
+            "expected_calibration_error": np.abs(counts @ bins).sum(axis=1) / frames,
+            "brier_score": squares / frames,
+        }
+
+    return score
 
 
 def reliability_bins(predictions: Predictions, bins: int = _BINS) -> list[dict[str, float]]:
@@ -82,15 +98,18 @@ def reliability_bins(predictions: Predictions, bins: int = _BINS) -> list[dict[s
         {'low': 0.5, 'high': 1.0, 'frames': 2, 'confidence': 0.75, 'accuracy': 0.5}
     """
     edges = np.linspace(0, 1, bins + 1).tolist()
+    inside = _bin_of(predictions, bins)
+    top, right = predictions.probabilities.max(axis=1), predictions.classes == predictions.labels
+    frames, confidence, hits = (np.bincount(inside, weights, minlength=bins) for weights in (None, top, right))
     return [
         {
             "low": low,
             "high": high,
-            "frames": int(frames),
-            "confidence": float(confidence / frames) if frames else math.nan,
-            "accuracy": float(right / frames) if frames else math.nan,
+            "frames": int(count),
+            "confidence": float(sure / count) if count else math.nan,
+            "accuracy": float(hit / count) if count else math.nan,
         }
-        for low, high, frames, confidence, right in zip(edges[:-1], edges[1:], *_bins(predictions, bins), strict=True)
+        for low, high, count, sure, hit in zip(edges[:-1], edges[1:], frames, confidence, hits, strict=True)
     ]
 
 
@@ -119,7 +138,7 @@ def fit_temperature(predictions: Predictions) -> float:
 
     def loss(log_temperature: float) -> float:
         softened = _softened(predictions.probabilities, math.exp(log_temperature))
-        return _negative_log_likelihood(predictions.labels, softened)
+        return float(_log_losses(predictions.labels, softened).mean())
 
     low, high = map(math.log, _TEMPERATURES)
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded").x)
@@ -157,14 +176,13 @@ def _softened(probabilities: NDArray[np.float64], temperature: float) -> NDArray
     return softmax(logits / temperature, axis=1)
 
 
-def _negative_log_likelihood(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    return float(log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
+def _log_losses(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each frame, clipped as scikit-learn's ``log_loss`` does."""
+    tiny = np.finfo(np.float64).eps
+    return -np.log(np.clip(probabilities[np.arange(len(labels)), labels], tiny, 1 - tiny))
 
 
-def _bins(predictions: Predictions, bins: int) -> _Bins:
-    top = predictions.probabilities.max(axis=1)
-    right = (predictions.classes == predictions.labels).astype(np.float64)  # histograms of bool do not count
-    frames, confidence, hits = (
-        np.histogram(top, bins, range=(0, 1), weights=weights)[0] for weights in (None, top, right)
-    )
-    return _Bins(frames, confidence, hits)
+def _bin_of(predictions: Predictions, bins: int) -> NDArray[np.int64]:
+    """The bin of each frame by its top probability, with the very edges that numpy's histograms have."""
+    edges = np.linspace(0, 1, bins + 1)
+    return np.minimum(np.searchsorted(edges, predictions.probabilities.max(axis=1), side="right") - 1, bins - 1)

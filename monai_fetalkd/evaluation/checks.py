@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .predictions import Predictions
+from numpy.typing import ArrayLike
 
 __all__ = ["FrameError", "check_frames", "check_shapes"]
 
@@ -23,44 +21,64 @@ class FrameError(ValueError):
         self.position = position
 
 
-def check_shapes(table: Predictions, labels: np.ndarray, probabilities: np.ndarray) -> None:
+def check_shapes(
+    classes: Sequence[str],
+    files: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    known: Mapping[str, ArrayLike],
+) -> None:
     """Refuse a class table of one class, and columns of different lengths.
+
+    Args:
+        classes: the class table.
+        files: path of each frame.
+        labels: index of the class of each frame.
+        probabilities: of each frame and class.
+        known: the other columns by name.
 
     Raises:
         ValueError: naming the column.
     """
-    classes = table.class_names
     if len(classes) < 2 or len(set(classes)) < len(classes) or not all(classes):
         raise ValueError(f"A class table has two or more different names, but this one is {list(classes)}.")
-    if not table.files:
+    if not files:
         raise ValueError("There are no frames to score.")
     if labels.dtype.kind not in "iu":
         raise ValueError(f"Labels are indices of classes, integers, but got {labels.dtype}.")
-    frames = len(table.files)
+    frames = len(files)
     if probabilities.shape != (frames, len(classes)):
         raise ValueError(
             f"{frames} frames of {len(classes)} classes have probabilities of shape {(frames, len(classes))}, "
             f"but got {probabilities.shape}."
         )
-    for name, values in (
-        ("labels", labels),
-        ("groups", table.groups),
-        ("sources", table.sources),
-        ("machines", table.machines),
-    ):
+    columns: dict[str, ArrayLike] = {"labels": labels, **known}
+    for name, values in columns.items():
         if np.shape(values) != (frames,):
             raise ValueError(f"There are {frames} frames, but {name} have the shape {np.shape(values)}.")
 
 
-def check_frames(table: Predictions, labels: np.ndarray, probabilities: np.ndarray) -> None:
+def check_frames(
+    classes: Sequence[str],
+    files: Sequence[str],
+    groups: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+) -> None:
     """Refuse what cannot be scored in a single frame.
+
+    Args:
+        classes: the class table.
+        files: path of each frame.
+        groups: patient of each frame.
+        labels: index of the class of each frame.
+        probabilities: of each frame and class.
 
     Raises:
         FrameError: of the first frame, naming it and the class.
     """
-    classes, files = table.class_names, table.files
     seen: set[str] = set()
-    for position, (file, group) in enumerate(zip(files, table.groups, strict=True)):
+    for position, (file, group) in enumerate(zip(files, groups, strict=True)):
         if file in seen:
             raise FrameError(position, f"'{file}' is listed twice: each frame counts once.")
         if not group:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import binomtest
 
-from monai_fetalkd.evaluation.predictions import Predictions
-from monai_fetalkd.evaluation.scores import scores
+from .calibration import calibration_scorer, calibration_scores
+from .predictions import Predictions
+from .resamples import Scorer, group_resamples, score_resamples
+from .scorer import headline_scorer, part_scorer
+from .scores import part_scores, scores
 
 __all__ = [
     "Interval",
@@ -19,14 +22,24 @@ __all__ = [
     "aligned",
     "difference_intervals",
     "differences",
-    "group_resamples",
+    "exact_interval",
     "intervals",
     "mcnemar",
+    "resampled_at_once",
     "resampled_scores",
     "score_intervals",
 ]
 
 Key = TypeVar("Key", bound=Hashable)
+
+#: What prepares scores that are computed for all resamples at once, by the function that gives them for one table.
+_AT_ONCE: dict[Callable[..., Any], Callable[..., Scorer[Any]]] = {
+    scores: headline_scorer,
+    part_scores: part_scorer,
+    calibration_scores: calibration_scorer,
+}
+
+_ROUNDING = 1e-12  # sums of floats in another order differ by less
 
 
 @dataclass(frozen=True)
@@ -59,40 +72,6 @@ class McNemar:
     p_value: float
 
 
-def group_resamples(groups: Sequence[str], repeats: int = 1000, seed: int = 0) -> Iterator[np.ndarray]:
-    """Draw as many groups as there are, with replacement, and give the frames of those drawn.
-
-    Groups are numbered by their first appearance, so that the draws depend on the seed and the order of the frames, but
-    not on what the groups are called: pseudonyms differ from one datalist to the next.
-
-    Args:
-        groups: the group (patient) of each frame.
-        repeats: number of resamples.
-        seed: the same seed gives the same resamples.
-
-    Yields:
-        Indices of frames, int64 of shape (frames of the groups drawn,).
-
-    Raises:
-        ValueError: if there is no group, or ``repeats`` is not positive.
-
-    Example:
-        >>> for frames in group_resamples(["p", "q", "p", "r"], repeats=2):
-        ...     print(frames)
-        [3 1 1]
-        [0 2 0 2 0 2]
-    """
-    if not len(groups) or repeats < 1:
-        raise ValueError(f"A bootstrap takes a group and a repeat at least, got {len(groups)} and {repeats}.")
-    members: dict[str, list[int]] = {}
-    for frame, group in enumerate(groups):
-        members.setdefault(group, []).append(frame)
-    frames = [np.array(indices) for indices in members.values()]
-    generator = np.random.default_rng(seed)
-    for _ in range(repeats):
-        yield np.concatenate([frames[group] for group in generator.integers(len(frames), size=len(frames))])
-
-
 def resampled_scores(
     predictions: Predictions,
     score: Callable[[Predictions], Mapping[Key, float]],
@@ -100,6 +79,8 @@ def resampled_scores(
     seed: int = 0,
 ) -> dict[Key, np.ndarray]:
     """Scores of the frames and of each bootstrap resample of their groups, to make several intervals from one pass.
+
+    The scores of this package take all resamples at once; any other function is called for one after the other.
 
     Args:
         predictions: one network's probabilities.
@@ -111,19 +92,46 @@ def resampled_scores(
         For each score float64 of shape (1 + repeats,): of the frames as they are, then of each resample. With a single
         group, of which nothing can be learnt about others, the resamples are NaN.
     """
+    if score in _AT_ONCE:
+        return resampled_at_once(predictions, _AT_ONCE[score], repeats, seed)
     names, *_ = rows = [score(predictions)]
-    if len(set(predictions.groups)) > 1:
+    if _has_groups(predictions):
         rows += [score(predictions.take(frames)) for frames in group_resamples(predictions.groups, repeats, seed)]
     else:
         rows += [dict.fromkeys(names, math.nan)] * repeats
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
 
 
+def resampled_at_once(
+    predictions: Predictions,
+    scorer_of: Callable[[Predictions, np.ndarray], Scorer[Key]],
+    repeats: int = 1000,
+    seed: int = 0,
+) -> dict[Key, np.ndarray]:
+    """The same as :func:`resampled_scores`, of scores that take all resamples at once.
+
+    Args:
+        predictions: one network's probabilities.
+        scorer_of: prepares the scores, such as :func:`~monai_fetalkd.evaluation.scorer.scorer`.
+        repeats: number of resamples.
+        seed: of the resamples.
+
+    Returns:
+        What :func:`resampled_scores` returns.
+    """
+    found = score_resamples(scorer_of, predictions, repeats, seed)
+    if not _has_groups(predictions):
+        for values in found.values():
+            values[1:] = math.nan
+    return found
+
+
 def score_intervals(resampled: Mapping[Key, np.ndarray]) -> dict[Key, Interval]:
     """Percentile intervals of :func:`resampled_scores`.
 
     Resamples in which a score is not defined, for want of a class, are left out; where they are more than half, the
-    interval is NaN.
+    interval is NaN. It is NaN too where all resamples give one value: then they tell nothing of how far the score would
+    move with other patients.
 
     Args:
         resampled: what :func:`resampled_scores` returns.
@@ -168,8 +176,8 @@ def intervals(
         seed: of the resamples.
 
     Returns:
-        The interval of each score. It is NaN where there is a single group, or where the score is not defined in more
-        than half of the resamples.
+        The interval of each score. It is NaN where there is a single group, where the score is not defined in more than
+        half of the resamples, or where it is the same in all of them.
 
     References:
         Field & Welsh, "Bootstrapping clustered data", J R Stat Soc B 69(3), 2007, doi 10.1111/j.1467-9868.2007.00593.x
@@ -275,10 +283,39 @@ def aligned(
     return second
 
 
+def exact_interval(value: float, groups: int) -> Interval:
+    """Clopper and Pearson's exact interval of a share of 0 or 1, for which all resamples are alike.
+
+    What is counted are groups (patients), all of whose frames are right, or wrong: their frames are not independent.
+
+    Args:
+        value: 0 or 1.
+        groups: number of groups.
+
+    Returns:
+        The 95 % interval.
+
+    References:
+        Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
+        Biometrika 26(4), 1934, doi 10.1093/biomet/26.4.404
+
+    Example:
+        >>> exact_interval(1.0, groups=10)
+        Interval(value=1.0, low=0.69..., high=1.0)
+    """
+    found = binomtest(round(value * groups), groups).proportion_ci(confidence_level=0.95, method="exact")
+    return Interval(value, float(found.low), float(found.high))
+
+
+def _has_groups(predictions: Predictions) -> bool:
+    return len(set(predictions.groups)) > 1
+
+
 def _interval(values: np.ndarray) -> Interval:
     """The interval of a score from its value and those of its resamples."""
     value, resamples = float(values[0]), values[1:]
-    if np.isnan(resamples).mean() > 0.5:
+    defined = resamples[~np.isnan(resamples)]
+    if 2 * len(defined) < len(resamples) or np.ptp(defined) <= _ROUNDING * max(1.0, abs(value)):
         return Interval(value, math.nan, math.nan)
-    low, high = np.nanquantile(resamples, (0.025, 0.975))
+    low, high = np.quantile(defined, (0.025, 0.975))
     return Interval(value, float(low), float(high))

@@ -65,8 +65,9 @@ class Predictions:
             self._set(name, tuple(getattr(self, name)))
         labels = np.asarray(self.labels)
         probabilities = np.array(self.probabilities, dtype=np.float64)
-        check_shapes(self, labels, probabilities)
-        check_frames(self, labels, probabilities)
+        known = {"groups": self.groups, "sources": self.sources, "machines": self.machines}
+        check_shapes(self.class_names, self.files, labels, probabilities, known)
+        check_frames(self.class_names, self.files, self.groups, labels, probabilities)
         sums = probabilities.sum(axis=1, keepdims=True)
         np.divide(probabilities, sums, out=probabilities, where=np.abs(sums - 1) > _SUM_ROUNDING)
         self._set("labels", labels.astype(np.int64))

@@ -1,40 +1,19 @@
-"""How good the decisions and the probabilities of a network are, computed by scikit-learn.
+"""How good the decisions and the probabilities of a network are.
 
 Predictions are frames of one class out of several. Where a score is not defined, since a split lacks a class, it is NaN
-here, never a warning; :func:`notes` says it in words.
+here, never a warning; :func:`notes` says it in words. All scores equal those of scikit-learn.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    top_k_accuracy_score,
-)
 
-from .calibration import calibration_scores
 from .predictions import Predictions
+from .resamples import of_all_frames
+from .scorer import headline_scorer, part_scorer, scorer
 
-__all__ = ["class_scores", "confusion_counts", "notes", "scores"]
-
-
-class _ClassScores(NamedTuple):
-    """Scores of each class against the others, arrays ``[C]``, NaN where not defined."""
-
-    frames: NDArray[np.int64]
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
-    auroc: NDArray[np.float64]
-    average_precision: NDArray[np.float64]
+__all__ = ["class_scores", "confusion_counts", "notes", "part_scores", "scores"]
 
 
 def scores(predictions: Predictions) -> dict[str, float]:
@@ -42,7 +21,7 @@ def scores(predictions: Predictions) -> dict[str, float]:
 
     - ``accuracy``; ``balanced_accuracy``, the mean recall of the classes with a frame in the split.
     - ``macro_precision``, ``macro_recall``, ``macro_f1``: means over the classes that occur among labels or decisions,
-      a precision or recall that is not defined counting as 0 (scikit-learn's ``zero_division=0``).
+      a precision or recall that is not defined counting as 0 (``zero_division=0`` of scikit-learn).
     - ``weighted_precision``, ``weighted_recall``, ``weighted_f1``: the same, classes weighed by their frames.
     - ``macro_auroc``, ``macro_average_precision``: one class against the rest, means over the classes that have frames
       and do not have all of them; NaN where the split is of one class.
@@ -63,23 +42,28 @@ def scores(predictions: Predictions) -> dict[str, float]:
         >>> {name: round(score, 3) for name, score in scores(predictions).items() if name.startswith("macro")}
         {'macro_precision': 0.75, 'macro_recall': 0.833, 'macro_f1': 0.733, 'macro_auroc': 1.0, ...}
     """
-    by_class = _by_class(predictions)
-    occurs = ~np.isnan(by_class.f1)
-    precision, recall, f1 = (np.nan_to_num(each) for each in (by_class.precision, by_class.recall, by_class.f1))
-    return {
-        "accuracy": float(np.mean(predictions.classes == predictions.labels)),
-        "balanced_accuracy": _mean(by_class.recall),
-        "macro_precision": float(precision[occurs].mean()),
-        "macro_recall": float(recall[occurs].mean()),
-        "macro_f1": float(f1[occurs].mean()),
-        "weighted_precision": float(np.average(precision, weights=by_class.frames)),
-        "weighted_recall": float(np.average(recall, weights=by_class.frames)),
-        "weighted_f1": float(np.average(f1, weights=by_class.frames)),
-        "macro_auroc": _mean(by_class.auroc),
-        "macro_average_precision": _mean(by_class.average_precision),
-        "top_2_accuracy": _top_2_accuracy(predictions),
-        **calibration_scores(predictions),
-    }
+    return of_all_frames(headline_scorer, predictions)
+
+
+def part_scores(predictions: Predictions) -> dict[str, float]:
+    """The headline scores of the frames of one source or machine: macro means count the classes that it has.
+
+    A hospital that sends two planes is scored by these two. :func:`scores` would count each other plane that one of its
+    frames is taken for with 0.
+
+    Args:
+        predictions: the frames to score.
+
+    Returns:
+        The scores by name, see :func:`scores`.
+
+    Example:
+        >>> rows = [{"image": f"{number}.png", "label": 0} for number in range(4)]
+        >>> predictions = Predictions.from_rows(("brain", "other"), rows, [[0.9, 0.1]] * 3 + [[0.2, 0.8]])
+        >>> round(scores(predictions)["macro_f1"], 3), round(part_scores(predictions)["macro_f1"], 3)
+        (0.429, 0.857)
+    """
+    return of_all_frames(part_scorer, predictions)
 
 
 def class_scores(predictions: Predictions) -> dict[str, dict[str, float]]:
@@ -98,16 +82,17 @@ def class_scores(predictions: Predictions) -> dict[str, dict[str, float]]:
         >>> class_scores(predictions)["brain"]
         {'frames': 1, 'precision': 1.0, 'recall': 1.0, 'f1': 1.0, 'auroc': nan, 'average_precision': nan}
     """
-    columns = {name: values.tolist() for name, values in _by_class(predictions)._asdict().items()}
-    return {
-        class_name: {name: values[index] for name, values in columns.items()}
-        for index, class_name in enumerate(predictions.class_names)
-    }
+    found: dict[str, dict[str, float]] = {part: {} for part in predictions.class_names}
+    for (part, name), value in of_all_frames(scorer, predictions).items():
+        if part is not None:
+            found[part][name] = int(value) if name == "frames" else value
+    return found
 
 
 def confusion_counts(predictions: Predictions) -> NDArray[np.int64]:
     """How many frames of each class (rows) the network decides are of which class (columns), ``[C, C]``."""
-    return confusion_matrix(predictions.labels, predictions.classes, labels=np.arange(len(predictions.class_names)))
+    size = len(predictions.class_names)
+    return np.bincount(predictions.labels * size + predictions.classes, minlength=size * size).reshape(size, size)
 
 
 def notes(predictions: Predictions) -> list[str]:
@@ -150,41 +135,3 @@ def notes(predictions: Predictions) -> list[str]:
                 f"No frame is taken for class '{name}': its precision is not defined, and the means count it with 0."
             )
     return sentences
-
-
-# scores() and class_scores() of the same resample follow each other, and need the same figures
-@functools.lru_cache(maxsize=1)
-def _by_class(predictions: Predictions) -> _ClassScores:
-    precision, recall, f1, frames = precision_recall_fscore_support(
-        predictions.labels,
-        predictions.classes,
-        labels=np.arange(len(predictions.class_names)),
-        average=None,
-        zero_division=np.nan,
-    )
-    areas = _areas(predictions.labels, predictions.probabilities)
-    return _ClassScores(frames.astype(np.int64), precision, recall, f1, *areas)
-
-
-def _areas(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AUROC and average precision of each class against the others, ``[2, C]``."""
-    classes = probabilities.shape[1]
-    areas = np.full((2, classes), np.nan)
-    cases = labels[:, np.newaxis] == np.arange(classes)
-    defined = cases.any(axis=0) & ~cases.all(axis=0)
-    if defined.any():
-        for row, score in zip(areas, (roc_auc_score, average_precision_score), strict=True):
-            row[defined] = score(cases[:, defined], probabilities[:, defined], average=None)
-    return areas
-
-
-def _top_2_accuracy(predictions: Predictions) -> float:
-    classes = np.arange(len(predictions.class_names))
-    if len(classes) == 2:
-        return 1.0
-    return float(top_k_accuracy_score(predictions.labels, predictions.probabilities, k=2, labels=classes))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else math.nan

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from monai_fetalkd.markdown import markdown_table
+
 __all__ = ["table"]
 
 _METRICS = {
@@ -20,6 +22,7 @@ _COSTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "multiply-accumulates (billions)": lambda cost: f"{cost['macs'] / 1e9:.3f}",
     "milliseconds a frame, median (p95)": lambda cost: "{median:.2f} ({p95:.2f})".format(**cost["milliseconds"]),
 }
+_ANSWERED = {"coverage": "coverage, frames answered", "accuracy": "accuracy of the answers"}
 _SCALED = ("negative_log_likelihood", "expected_calibration_error")
 
 
@@ -34,6 +37,7 @@ def table(content: Mapping[str, Any]) -> str:
     """
     networks = content["networks"]
     temperatures = [network["temperature"] for network in networks.values()]
+    thresholds = [network["threshold"] for network in networks.values()]
     costs = [network["cost"] for network in networks.values()]
     rows = [["", *networks]]
     for metric, title in _METRICS.items():
@@ -43,16 +47,14 @@ def table(content: Mapping[str, Any]) -> str:
         for metric in _SCALED:
             cells = (_cell(found["after"][metric]) if found else "-" for found in temperatures)
             rows.append([f"{_METRICS[metric]}, scaled", *cells])
+    if any(thresholds):
+        rows.append(["threshold of an answer", *(_number(found["value"]) if found else "-" for found in thresholds)])
+        for key, title in _ANSWERED.items():
+            rows.append([title, *(_cell(found[key]) if found else "-" for found in thresholds)])
     if any(costs):
         for title, shown in _COSTS.items():
             rows.append([title, *(shown(cost) if cost else "-" for cost in costs)])
-    return "\n".join([*_markdown(rows), *_comparisons(content), *_notes(networks)])
-
-
-def _markdown(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    head, *body = [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows]
-    return [head, f"| {' | '.join('-' * width for width in widths)} |", *body]
+    return "\n".join([markdown_table(rows), *_comparisons(content), *_notes(networks)])
 
 
 def _comparisons(content: Mapping[str, Any]) -> list[str]:
@@ -79,7 +81,8 @@ def _cell(interval: Mapping[str, float | None], sign: str = "") -> str:
     value = _number(interval["value"], sign)
     if interval["low"] is None:
         return value
-    return f"{value} ({_number(interval['low'], sign)} to {_number(interval['high'], sign)})"
+    exact = ", exact" if "method" in interval else ""  # Clopper and Pearson's, where all resamples are alike
+    return f"{value} ({_number(interval['low'], sign)} to {_number(interval['high'], sign)}{exact})"
 
 
 def _number(value: float | None, sign: str = "") -> str:

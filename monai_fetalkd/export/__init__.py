@@ -6,14 +6,11 @@ from .calibration import balanced_rows
 from .export import Export
 from .fake_quantization import fake_quantized
 from .files import NetworkWithAttention, trace, write_int8, write_onnx, write_program
-from .threshold import answer_threshold, answered
 from .verification import compare_logits
 
 __all__ = [
     "Export",
     "NetworkWithAttention",
-    "answer_threshold",
-    "answered",
     "balanced_rows",
     "compare_logits",
     "fake_quantized",

@@ -24,13 +24,12 @@ from torch import Tensor, nn
 
 from monai_fetalkd import __version__
 from monai_fetalkd.checkpoints import load_weights
-from monai_fetalkd.evaluation import Predictions, fit_temperature, with_temperature
+from monai_fetalkd.evaluation import Predictions, answer_threshold, answered, fit_temperature, with_temperature
 from monai_fetalkd.files import written_whole
 from monai_fetalkd.runtime import Preprocessing, Recognizer
 from monai_fetalkd.transforms import CropSectord
 
 from .files import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
-from .threshold import answer_threshold, answered
 from .verification import check_preprocessing, check_same_network, compare_logits, logits_of
 
 __all__ = ["Export"]
@@ -58,7 +57,7 @@ class Export:
     frames as MONAI does is verified on the calibration frames.
 
     The temperature of the probabilities and the threshold of "no standard plane" are chosen on ``validation``, see
-    :func:`~monai_fetalkd.evaluation.fit_temperature` and :func:`~monai_fetalkd.export.answer_threshold`.
+    :func:`~monai_fetalkd.evaluation.fit_temperature` and :func:`~monai_fetalkd.evaluation.answer_threshold`.
 
     Args:
         network: the network that the checkpoint belongs to; its weights are loaded.

@@ -62,6 +62,11 @@ class StageCurves:
     accuracy: Curve | None
 
     @property
+    def steps(self) -> int:
+        """Optimizer steps of the stage."""
+        return max((int(curve.steps[-1]) for curve in self.losses.values()), default=0)
+
+    @property
     def steps_per_block(self) -> int:
         """Optimizer steps over which the loss is averaged: an epoch, or a twentieth of a stage without validation."""
         steps = max((len(curve.steps) for curve in self.losses.values()), default=1)

@@ -22,6 +22,7 @@ __all__ = ["Exhibits", "Look"]
 
 _COMPARED = 8  # frames of each class over which the similarity of attention maps is averaged
 _MISTAKES = 6  # worst mistakes shown of each network
+_LEAST_GRID = 4  # positions on a side: a coarser map enlarged to the frame would seem to point at anatomy
 
 #: A network, its checkpoint, and the names of its layers.
 Look = tuple[nn.Module, str | PathLike[str], Sequence[str]]
@@ -34,11 +35,11 @@ class Exhibits:
     1, and by nothing else.
 
     Args:
-        dataset: the frames, ``dataset[i]["image"]`` is ``[1, H, W]`` from 0 to 1.
+        dataset: the frames, ``dataset[i]["image"]`` is ``[1, H, W]`` from 0 to 1; without one there are no pictures.
         predictions: predictions on these frames, in the same order, for their labels and sources.
     """
 
-    def __init__(self, dataset: Any, predictions: Predictions) -> None:
+    def __init__(self, dataset: Any | None, predictions: Predictions) -> None:
         self.dataset = dataset
         self.class_names = predictions.class_names
         self.labels = predictions.labels
@@ -52,11 +53,11 @@ class Exhibits:
                 Columns without a checkpoint are left out, and nothing is shown if the first has none.
 
         Returns:
-            ``missing`` titles; ``titles``; ``frames`` with their maps; and ``means``, for each layer the similarity to
-            the first column by title, averaged over ``compared`` frames.
+            ``missing`` titles; ``titles``; ``frames`` with the maps of at least 4 x 4 positions; and ``means``, for
+            each layer its grid and the similarity to the first column by title, averaged over ``compared`` frames.
         """
         found, missing = _with_checkpoint(columns)
-        if not found or next(iter(found)) != next(iter(columns)):
+        if self.dataset is None or not found or next(iter(found)) != next(iter(columns)):
             return {"missing": missing, "frames": []}
         by_class = self._first_of_each_class(_COMPARED)
         positions = [position for members in by_class for position in members]
@@ -81,15 +82,20 @@ class Exhibits:
             "titles": list(maps),
             "compared": len(positions),
             "means": [
-                (layer, {title: float(np.mean(alike[title][row])) for title in others})
+                (
+                    layer,
+                    _grids(maps, row),
+                    {title: float(np.mean(alike[title][row])) for title in others},
+                )
                 for row, layer in enumerate(layers)
             ],
             "frames": [
                 {
                     **self._frame(first),
                     "rows": [
-                        (layer, [cell(title, row, positions.index(first)) for title in maps])
+                        (layer, _grids(maps, row), [cell(title, row, positions.index(first)) for title in maps])
                         for row, layer in enumerate(layers)
+                        if all(_fine(maps[title][row]) for title in maps)
                     ],
                 }
                 for first, *_ in by_class
@@ -97,27 +103,41 @@ class Exhibits:
         }
 
     def grad_cam(self, networks: Mapping[str, Look]) -> dict[str, Any]:
-        """Grad-CAM of several networks, each for the class that it decides for, at the last of its layers.
+        """Grad-CAM of several networks, each for the class that it decides for.
+
+        It is taken at the last of the layers that has at least 4 x 4 positions.
 
         Args:
             networks: the networks by name; those without a checkpoint are left out.
 
         Returns:
-            ``missing`` names; ``layers`` by name; ``frames``, each with a cell for every network.
+            ``missing`` names; ``coarse`` names, whose layers are all smaller; ``layers`` and their ``grids`` by name;
+            ``frames``, each with a cell for every network.
         """
+        if self.dataset is None:
+            return {"missing": [], "coarse": [], "frames": []}
         found, missing = _with_checkpoint(networks)
         positions = [first for first, *_ in self._first_of_each_class(1)]
         images = self._images(positions)
         cells: list[list[dict[str, Any]]] = [[] for _ in positions]
-        for name, (network, path, layers) in found.items():
-            heats, probabilities = grad_cam(loaded_copy(network, path), layers[-1], images)
+        layers, grids = {}, {}
+        for name, (given, path, names) in found.items():
+            network = loaded_copy(given, path)
+            maps = dict(zip(names, attention_maps(network, names, images[:1]), strict=True))
+            fine = [layer for layer, sample in maps.items() if _fine(sample)]
+            if not fine:
+                continue
+            layers[name] = fine[-1]
+            heats, probabilities = grad_cam(network, fine[-1], images)
+            grids[name] = _grid(heats)
             for index, (heat, probability) in enumerate(zip(heats, probabilities, strict=True)):
                 picture = heat_picture(images[index], heat)
                 cells[index].append(
                     {"network": name, "picture": picture, **self._answer(positions[index], probability)}
                 )
-        frames = [{**self._frame(at), "cells": row} for at, row in zip(positions, cells, strict=True)] if found else []
-        return {"missing": missing, "layers": {name: look[2][-1] for name, look in found.items()}, "frames": frames}
+        frames = [{**self._frame(at), "cells": row} for at, row in zip(positions, cells, strict=True)] if layers else []
+        coarse = [name for name in found if name not in layers]
+        return {"missing": missing, "coarse": coarse, "layers": layers, "grids": grids, "frames": frames}
 
     def mistakes(self, predictions: Predictions) -> list[dict[str, Any]]:
         """The wrong answers that a network was most sure of.
@@ -140,6 +160,7 @@ class Exhibits:
         return torch.stack([self._image(position) for position in positions])
 
     def _image(self, position: int) -> Tensor:
+        assert self.dataset is not None
         return convert_to_tensor(self.dataset[position]["image"], track_meta=False, dtype=torch.float32, device="cpu")
 
     def _frame(self, position: int) -> dict[str, Any]:
@@ -147,7 +168,7 @@ class Exhibits:
             "row": position + 1,
             "truth": self.class_names[self.labels[position]],
             "source": self.sources[position],
-            "picture": frame_picture(self._image(position)),
+            "picture": None if self.dataset is None else frame_picture(self._image(position)),
         }
 
     def _answer(self, position: int, probabilities: NDArray[np.floating] | Tensor) -> dict[str, Any]:
@@ -162,3 +183,17 @@ class Exhibits:
 def _with_checkpoint(looks: Mapping[str, Look]) -> tuple[dict[str, Look], list[str]]:
     found = {title: look for title, look in looks.items() if Path(look[1]).is_file()}
     return found, [title for title in looks if title not in found]
+
+
+def _grid(maps: Tensor) -> str:
+    """The positions of maps ``[N, h, w]``, in words."""
+    return f"{maps.shape[1]} \N{MULTIPLICATION SIGN} {maps.shape[2]}"
+
+
+def _grids(maps: Mapping[str, Sequence[Tensor]], row: int) -> str:
+    """The grids of a layer in all networks, each once."""
+    return " / ".join(dict.fromkeys(_grid(layers[row]) for layers in maps.values()))
+
+
+def _fine(maps: Tensor) -> bool:
+    return min(maps.shape[1:]) >= _LEAST_GRID

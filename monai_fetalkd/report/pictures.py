@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from monai_fetalkd.frames import find_sector
+
 __all__ = ["frame_picture", "heat_picture"]
 
 _LONG_SIDE = 200  # pixels: twice what a column of the page shows, for sharp screens
@@ -31,7 +33,9 @@ def frame_picture(image: Tensor) -> str:
 
 
 def heat_picture(image: Tensor, heat: Tensor) -> str:
-    """A map of non-negative values over its frame, stretched from its own minimum to its own maximum, in viridis.
+    """A map of non-negative values over its frame, in viridis, inside the scan sector and nowhere else.
+
+    The colours are stretched from the least to the greatest value inside the sector.
 
     Args:
         image: frame ``[1, H, W]``, 0 to 1.
@@ -41,11 +45,20 @@ def heat_picture(image: Tensor, heat: Tensor) -> str:
         A data URI. It is a JPEG: speckle under colour makes PNG files ten times as large.
     """
     gray = _gray(image)
-    heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp_min(torch.finfo(heat.dtype).tiny)
-    large = functional.interpolate(heat[None, None], gray.shape, mode="bicubic", align_corners=False)[0, 0].clamp(0, 1)
-    colors = mpl.colormaps["viridis"](large.numpy())[..., :3]
-    mixed = 0.45 * gray[..., None] + 0.55 * 255 * colors
+    sector = _inside_sector(gray)
+    large = functional.interpolate(heat[None, None], gray.shape, mode="bicubic", align_corners=False)[0, 0].numpy()
+    low, high = large[sector].min(), large[sector].max()
+    colors = mpl.colormaps["viridis"](np.clip((large - low) / max(high - low, np.finfo(large.dtype).tiny), 0, 1))
+    mixed = np.where(sector[..., None], 0.45 * gray[..., None] + 0.55 * 255 * colors[..., :3], gray[..., None])
     return _data_uri(Image.fromarray(mixed.round().astype(np.uint8)), "jpeg")
+
+
+def _inside_sector(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    sector = find_sector(gray)
+    top, left, bottom, right = sector.box
+    inside = np.zeros(gray.shape, dtype=bool)
+    inside[top:bottom, left:right] = sector.mask
+    return inside
 
 
 def _gray(image: Tensor) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -12,13 +13,16 @@ import ignite.distributed as idist
 from markupsafe import Markup
 from torch import nn
 
+from monai_fetalkd.data.datalist import Datalist
 from monai_fetalkd.evaluation.calibration import reliability_bins, with_temperature
 from monai_fetalkd.evaluation.predictions import Predictions, read_predictions
+from monai_fetalkd.evaluation.result import FEW_GROUPS
 from monai_fetalkd.files import written_whole
 
 from . import figures
-from .curves import read_curves
+from .curves import StageCurves, read_curves
 from .exhibits import Exhibits
+from .findings import count_frames, findings, generated
 from .page import render
 from .streams import read_stream
 
@@ -35,7 +39,8 @@ class Report:
     predictions and never by its file or patient, as file names often carry a patient's number.
 
     The networks given are not touched: each checkpoint is loaded into a copy. What is missing, such as the logs or a
-    checkpoint, is left out and the report says so.
+    checkpoint, is left out and the report says so. The folder and the output are enough: a report of the predictions of
+    any other program needs no network and no frame.
 
     Args:
         folder: folder of an evaluation, with ``metrics.json`` and ``predictions/``; see
@@ -44,10 +49,12 @@ class Report:
         dataset: the frames evaluated, in the order of the predictions: ``dataset[i]["image"]`` is ``[1, H, W]`` from
             0 to 1, and ``dataset.data[i]`` its row of the datalist.
         networks: network and its checkpoint, by the names of ``metrics.json``.
-        layers: names of the hidden layers of each network, by the same names; Grad-CAM is taken at the last of them.
+        layers: names of the hidden layers of each network, by the same names; Grad-CAM is taken at the last of them
+            that has at least 4 x 4 positions.
         history: columns of the figure of attention maps: the name of a network and a checkpoint of it, by the title of
             the column. The first column, the teacher, is what the others are compared with, layer by layer.
         log_dir: folder of the TensorBoard logs, one subfolder for each stage.
+        datalist: the data of the run, for its licence, and for frames and patients by split, class and source.
         title: title of the page.
         streams: answers of ``python -m monai_fetalkd stream``, the file of its JSON lines by a title, each of which
             gets a timeline.
@@ -71,7 +78,8 @@ class Report:
                     "student after stage 1": ["student, distilled", "@attention#ckpt"],
                     "student after stage 2": ["student, distilled", "@train#ckpt"]
                 },
-                "log_dir": "@log_dir"
+                "log_dir": "@log_dir",
+                "datalist": "@datalist"
             }
     """
 
@@ -79,21 +87,23 @@ class Report:
         self,
         folder: str | PathLike[str],
         output: str | PathLike[str],
-        dataset: Any,
-        networks: Mapping[str, tuple[nn.Module, str]],
-        layers: Mapping[str, Sequence[str]],
-        history: Mapping[str, tuple[str, str]],
-        log_dir: str | PathLike[str],
+        dataset: Any | None = None,
+        networks: Mapping[str, tuple[nn.Module, str]] | None = None,
+        layers: Mapping[str, Sequence[str]] | None = None,
+        history: Mapping[str, tuple[str, str]] | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        datalist: Datalist | None = None,
         title: str = "Knowledge distillation: evaluation report",
         streams: Mapping[str, str | PathLike[str]] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.output = Path(output)
         self.dataset = dataset
-        self.networks = dict(networks)
-        self.layers = {name: list(names) for name, names in layers.items()}
-        self.history = dict(history)
-        self.log_dir = Path(log_dir)
+        self.networks = dict(networks or {})
+        self.layers = {name: list(names) for name, names in (layers or {}).items()}
+        self.history = dict(history or {})
+        self.log_dir = None if log_dir is None else Path(log_dir)
+        self.datalist = datalist
         self.title = title
         self.streams = dict(streams or {})
         for name in [*self.layers, *(name for name, _ in self.history.values())]:
@@ -119,11 +129,24 @@ class Report:
         """
         content = self._read_metrics()
         predictions = {name: self._read_predictions(name, content) for name in content["networks"]}
-        exhibits = Exhibits(self.dataset, next(iter(predictions.values())))
+        first = next(iter(predictions.values()))
+        exhibits = Exhibits(self.dataset, first)
+        metrics = {metric for network in content["networks"].values() for metric in network["metrics"]}
+        stages = [] if self.log_dir is None else read_curves(self.log_dir, metrics)
         text = render(
             title=self.title,
+            date=datetime.date.today(),
             content=content,
-            curves=_curves(self.log_dir, content),
+            findings=findings(content),
+            generated=generated(first),
+            about={} if self.datalist is None else self.datalist.about,
+            splits=self._splits(first, content["split"]),
+            size=None if self.dataset is None else tuple(self.dataset[0]["image"].shape[1:]),
+            few=FEW_GROUPS,
+            logs=self.log_dir is not None,
+            architectures={name: type(network).__name__ for name, (network, _) in self.networks.items()},
+            stages=stages,
+            curves=_curves(stages),
             confusions=_confusions(content),
             reliability=_reliability(content, predictions),
             costs=_costs(content),
@@ -157,12 +180,23 @@ class Report:
                 f"'{path}' holds {len(table)} frames of the classes {', '.join(table.class_names)}, but "
                 f"'{self.folder / 'metrics.json'}' {frames} of {', '.join(content['class_names'])}: evaluate anew."
             )
+        if self.dataset is None:
+            return table
         rows = self.dataset.data
         if len(rows) != len(table) or _file_names(table) != _file_names(
             Predictions.from_rows(table.class_names, rows, table.probabilities)
         ):
             raise ValueError(f"The frames of '{path}' are not those of the dataset, in its order: evaluate anew.")
         return table
+
+    def _splits(self, table: Predictions, split: str) -> dict[str, Any]:
+        """Frames and patients of all splits, or of the one that was evaluated where no more is known."""
+        if self.datalist is not None:
+            splits = {name: rows for name, rows in self.datalist.sections.items() if rows}
+        else:
+            known = zip(table.labels.tolist(), table.groups, table.sources, strict=True)
+            splits = {split: [dict(zip(("label", "group", "source"), row, strict=True)) for row in known]}
+        return {"names": list(splits), "counts": count_frames(splits, table.class_names)}
 
     def _look(self, name: str, path: str) -> tuple[nn.Module, str, list[str]]:
         return self.networks[name][0], path, self.layers[name]
@@ -173,9 +207,7 @@ def _file_names(table: Predictions) -> list[str]:
     return [Path(file).name for file in table.files]
 
 
-def _curves(log_dir: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    metrics = {metric for network in content["networks"].values() for metric in network["metrics"]}
-    stages = read_curves(log_dir, metrics)
+def _curves(stages: Sequence[StageCurves]) -> dict[str, Any]:
     return {
         "accuracy": figures.accuracy_curves(stages) if any(stage.accuracy for stage in stages) else None,
         "stages": [(stage, figures.loss_curves(stage)) for stage in stages if stage.losses],

@@ -13,6 +13,8 @@ from .figures import timeline_figure
 
 __all__ = ["read_stream"]
 
+_NO_PLANE = "other"  # the class of frames that show none of the planes, however it is capitalised
+
 
 def read_stream(title: str, path: str | PathLike[str]) -> dict[str, Any]:
     """The timeline of a stream, how many frames it had, and where the best one of each plane is.
@@ -46,4 +48,7 @@ def read_stream(title: str, path: str | PathLike[str]) -> dict[str, Any]:
                 ) from None
     if timeline is None:
         raise ValueError(f"'{path}' holds no answer: no frame of this stream could be decoded.")
+    if summary is not None:
+        best = {plane: frame for plane, frame in summary["best"].items() if plane.casefold() != _NO_PLANE}
+        summary = {**summary, "best": best}
     return {"title": title, "figure": timeline_figure(title, timeline), "summary": summary}

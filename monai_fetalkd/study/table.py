@@ -23,6 +23,7 @@ from monai_fetalkd.evaluation.intervals import (
     score_intervals,
 )
 from monai_fetalkd.evaluation.predictions import Predictions, read_predictions
+from monai_fetalkd.markdown import markdown_table
 from monai_fetalkd.study.plan import Cell, Study
 
 __all__ = ["study_result", "study_table"]
@@ -129,10 +130,7 @@ def study_table(result: Mapping[str, Any]) -> str:
                 ", ".join(f"{value:.3f}" for value in arm["accuracy_by_seed"].values()),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    return "\n".join([*lines, "", *result["notes"]])
+    return "\n".join([markdown_table(rows), "", *result["notes"]])
 
 
 def _counted(cells: Sequence[Cell], results: Collection[Path]) -> list[Cell]:
@@ -262,4 +260,4 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | Non
 
 def _interval_text(interval: Mapping[str, float | None], sign: str = "") -> str:
     value, low, high = ("-" if number is None else f"{number:{sign}.3f}" for number in interval.values())
-    return f"{value} ({low} to {high})"
+    return value if interval["low"] is None else f"{value} ({low} to {high})"

@@ -39,7 +39,7 @@ def test_networks_are_named_by_their_files_and_compared(write, capsys, tmp_path)
     assert run(write("teacher.csv"), write("student.csv", wrong=[0, 5])) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in lines[0].split("|")] == ["", "", "teacher", "student", ""]
-    assert lines[2].split("|")[2].strip() == "1.000 (1.000 to 1.000)"
+    assert lines[2].split("|")[2].strip() == "1.000 (0.692 to 1.000, exact)"
     assert lines[2].split("|")[3].strip().startswith("0.900 (")
     assert any(line.startswith("student - teacher: accuracy -0.100 (") for line in lines)
     assert {path.name for path in tmp_path.iterdir()} == {"teacher.csv", "student.csv"}
@@ -99,3 +99,17 @@ def test_two_files_of_one_name_are_refused(write, capsys):
 def test_a_file_that_is_not_there_is_named(capsys, tmp_path):
     assert run(str(tmp_path / "absent.csv")) == 1
     assert "absent.csv" in capsys.readouterr().err
+
+
+def test_a_report_needs_predictions_alone(write, capsys, tmp_path):
+    output = tmp_path / "eval"
+    assert run(write("teacher.csv"), write("student.csv", wrong=[0, 5]), "--output", str(output), "--report") == 0
+    assert str(output / "report.html") in capsys.readouterr().out
+    text = (output / "report.html").read_text(encoding="utf-8")
+    assert "Not a medical device" in text
+    assert "frame0.png" not in text
+
+
+def test_a_report_without_a_folder_is_refused(write, capsys):
+    assert run(write("teacher.csv"), "--report") == 1
+    assert "--output" in capsys.readouterr().err

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from monai_fetalkd.evaluation.intervals import differences, group_resamples, intervals, mcnemar
+from monai_fetalkd.evaluation.calibration import calibration_scores
+from monai_fetalkd.evaluation.intervals import differences, exact_interval, intervals, mcnemar, resampled_scores
 from monai_fetalkd.evaluation.predictions import Predictions
+from monai_fetalkd.evaluation.resamples import group_resamples
+from monai_fetalkd.evaluation.scores import part_scores, scores
 
 CLASSES = ("abdomen", "brain", "femur")
 
@@ -107,8 +110,13 @@ def defined_when(condition):
 
 def test_resamples_without_a_class_are_left_out():
     table = predictions(np.ones(20), np.arange(20), labels=[0] * 18 + [1] * 2)  # no brain in one resample of eight
-    found = intervals(table, defined_when(lambda frames: 1 in frames.labels))["score"]
-    assert (found.value, found.low, found.high) == (1, 1, 1)
+
+    def score(frames):
+        return {"score": float(np.mean(frames.labels)) if 1 in frames.labels else math.nan}
+
+    found = intervals(table, score)["score"]
+    assert found.low >= 0.05
+    assert found.low <= found.value == 0.1 <= found.high
 
 
 def test_a_score_that_most_resamples_do_not_define_has_no_interval():
@@ -126,10 +134,38 @@ def test_a_single_patient_has_no_interval():
     assert math.isnan(found.high)
 
 
-def test_a_network_does_not_differ_from_itself():
+def test_a_network_does_not_differ_from_itself_and_how_sure_that_is_cannot_be_told():
     table = cohort()
     for interval in differences(table, table, repeats=10).values():
-        assert (interval.value, interval.low, interval.high) == (0, 0, 0)
+        assert interval.value == 0
+        assert math.isnan(interval.low)
+        assert math.isnan(interval.high)
+
+
+@pytest.mark.parametrize("right", [1, 0])
+def test_one_value_in_all_resamples_has_no_interval(right):
+    found = intervals(predictions([right] * 20, np.arange(20)), accuracy, repeats=50)["accuracy"]
+    assert found.value == right
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.025 ** (1 / 12), 1), (0.0, 0, 1 - 0.025 ** (1 / 12))])
+def test_the_exact_interval_is_that_of_clopper_and_pearson(value, low, high):
+    found = exact_interval(value, groups=12)
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high))
+
+
+@pytest.mark.parametrize("score", [scores, part_scores, calibration_scores])
+def test_scores_of_all_resamples_at_once_are_those_of_each_by_itself(score):
+    generator = np.random.default_rng(3)
+    rows = [{"image": f"{n}.png", "label": n % 2, "group": f"p{n // 3}"} for n in range(24)]  # none is a femur
+    table = Predictions.from_rows(CLASSES, rows, generator.multinomial(4, [0.4, 0.3, 0.3], 24) / 4)
+    found = resampled_scores(table, score, repeats=20)
+    one_by_one = resampled_scores(table, lambda frames: score(frames), repeats=20)
+    assert list(found) == list(one_by_one)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, one_by_one[name], rtol=0, atol=1e-12, err_msg=name)
 
 
 def test_a_difference_is_second_minus_first_on_the_same_patients():

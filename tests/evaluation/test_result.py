@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from sklearn.metrics import f1_score
 
+from monai_fetalkd.evaluation.calibration import with_temperature
 from monai_fetalkd.evaluation.intervals import differences, intervals, mcnemar
 from monai_fetalkd.evaluation.output import check_output, write_evaluation
 from monai_fetalkd.evaluation.predictions import Predictions, read_predictions
 from monai_fetalkd.evaluation.result import evaluate
-from monai_fetalkd.evaluation.scores import class_scores, scores
+from monai_fetalkd.evaluation.scores import class_scores, part_scores, scores
 from monai_fetalkd.evaluation.text import table
+from monai_fetalkd.evaluation.threshold import answered
 
 CLASSES = ("abdomen", "brain", "femur")
 REPEATS = 8
@@ -65,7 +70,19 @@ def validator():
 
 
 def as_json(found):
-    return {name: vars(interval) for name, interval in found.items()}
+    return {
+        name: {key: None if math.isnan(value) else value for key, value in vars(interval).items()}
+        for name, interval in found.items()
+    }
+
+
+def of_the_bootstrap(found):
+    """Without the exact intervals."""
+    return {
+        name: {**dict.fromkeys(("low", "high")), "value": interval["value"]} if "method" in interval else interval
+        for name, interval in found.items()
+        if isinstance(interval, dict)
+    }
 
 
 def test_the_content_is_as_the_schema_says(content, validator):
@@ -93,16 +110,16 @@ def test_each_network_has_its_scores_with_the_intervals_of_the_bootstrap(network
     for name, predictions in networks.items():
         found = content["networks"][name]
         assert (found["frames"], found["groups"]) == (60, 12)
-        assert found["metrics"] == as_json(intervals(predictions, scores, REPEATS))
+        assert of_the_bootstrap(found["metrics"]) == as_json(intervals(predictions, scores, REPEATS))
 
 
 def test_each_class_has_its_scores_with_intervals(networks, content):
     for name, predictions in networks.items():
         truth = class_scores(predictions)
         for part, found in content["networks"][name]["classes"].items():
-            assert found["frames"] == 20
+            assert (found["frames"], found["groups"]) == (20, 12)
             by_class = intervals(predictions, lambda frames, part=part: class_scores(frames)[part], REPEATS)
-            assert found["recall"] == vars(by_class["recall"])
+            assert of_the_bootstrap(found)["recall"] == as_json(by_class)["recall"]
             assert found["auroc"]["value"] == pytest.approx(truth[part]["auroc"])
         assert list(content["networks"][name]["classes"]) == list(CLASSES)
 
@@ -118,7 +135,7 @@ def test_sources_and_machines_are_scored_by_themselves_where_known(networks, con
         assert set(found) == set(members)
         for name, predictions in members.items():
             assert found[name]["frames"] == 30
-            assert found[name]["metrics"] == as_json(intervals(predictions, scores, REPEATS))
+            assert of_the_bootstrap(found[name]["metrics"]) == as_json(intervals(predictions, part_scores, REPEATS))
     unknown = replace(student, sources=("",) * 60, machines=("",) * 60)
     found = evaluate({"student": unknown}, repeats=1)["networks"]["student"]
     assert (found["sources"], found["machines"]) == ({}, {})
@@ -317,7 +334,10 @@ def test_the_table_shows_networks_side_by_side(content):
         "expected calibration error": "expected_calibration_error",
     }.items():
         found = [network["metrics"][metric] for network in content["networks"].values()]
-        assert shown[title] == [f"{cell['value']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})" for cell in found]
+        for text, cell in zip(shown[title], found, strict=True):
+            numbers = re.findall(r"\d\.\d{3}", text)
+            assert numbers == [f"{cell[key]:.3f}" for key in ("value", "low", "high") if cell[key] is not None]
+            assert ("exact" in text) == ("method" in cell)
     assert shown["temperature"] == ["-", f"{content['networks']['Student']['temperature']['value']:.3f}"]
     assert shown["negative log-likelihood, scaled"][0] == "-"
     assert shown["parameters (millions)"] == ["-", "0.700"]
@@ -349,3 +369,65 @@ def test_the_table_tells_differences_with_their_sign(content, p_value, shown):
     }
     text = table({**content, "comparisons": [pair]})
     assert f"Student - teacher: accuracy +0.020 (-0.010 to +0.050), McNemar {shown}" in text.splitlines()
+
+
+def right_in(frames=60, wrong=(), **columns):
+    """A network that is right in all frames but these."""
+    told = np.arange(frames) % 3
+    told[list(wrong)] = (told[list(wrong)] + 1) % 3
+    plain = network(0, frames=frames)
+    return replace(plain, probabilities=np.eye(3)[told] * 0.7 + 0.1, **columns)
+
+
+def test_a_share_of_one_in_all_resamples_has_the_exact_interval_of_its_patients(validator):
+    content = evaluate({"student": right_in()}, repeats=REPEATS)
+    validator.validate(content)
+    found = content["networks"]["student"]
+    low = pytest.approx(0.025 ** (1 / 12))
+    assert found["metrics"]["accuracy"] == {"value": 1, "low": low, "high": 1, "method": "Clopper-Pearson"}
+    assert found["classes"]["brain"]["recall"]["method"] == "Clopper-Pearson"
+    assert found["metrics"]["macro_f1"] == {"value": 1, "low": None, "high": None}
+    notes = " ".join(found["notes"])
+    assert "Clopper and Pearson" in notes
+    assert re.search(r"interval of [\w ,]*macro f1[\w ,]* cannot be estimated", notes)
+
+
+def test_a_difference_that_is_the_same_in_all_resamples_has_no_interval():
+    pair = evaluate({"teacher": right_in(), "student": right_in()}, repeats=REPEATS)["comparisons"][0]
+    assert pair["differences"]["accuracy"] == {"value": 0, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(("patients", "few"), [(12, True), (60, False)])
+def test_few_patients_are_marked(patients, few):
+    groups = tuple(f"patient{number % patients}" for number in range(60))
+    sources = tuple("clinic" if number < 3 else "hospital" for number in range(60))
+    student = right_in(wrong=[5, 8], groups=groups, sources=sources)
+    notes = evaluate({"student": student}, repeats=REPEATS)["networks"]["student"]["notes"]
+    assert any("There are only 12 groups" in note for note in notes) == few
+    assert any("source 'clinic' (3)" in note for note in notes)
+    assert any("source 'hospital' (12)" in note for note in notes) == few
+
+
+def test_a_source_is_scored_by_the_classes_that_it_has():
+    labels = [0, 1] * 30
+    plain = network(0, labels=labels)
+    told = np.array(labels)
+    told[:6] = 2  # a class of which there is no frame
+    student = replace(plain, probabilities=np.eye(3)[told] * 0.7 + 0.1, sources=("clinic",) * 60)
+    found = evaluate({"student": student}, repeats=REPEATS)["networks"]["student"]
+    by_scikit_learn = f1_score(labels, told, labels=[0, 1], average="macro", zero_division=0)
+    assert found["sources"]["clinic"]["metrics"]["macro_f1"]["value"] == pytest.approx(by_scikit_learn, abs=1e-12)
+    assert found["metrics"]["macro_f1"]["value"] == pytest.approx(f1_score(labels, told, average="macro"), abs=1e-12)
+
+
+def test_a_threshold_tells_coverage_beside_accuracy(networks, content):
+    assert content["networks"]["teacher"]["threshold"] is None
+    found = content["networks"]["Student"]["threshold"]
+    assert found["target"] == 0.95
+    scaled = with_temperature(networks["Student"], content["networks"]["Student"]["temperature"]["value"])
+    expected = answered(scaled, found["value"])
+    assert {name: found[name]["value"] for name in expected} == pytest.approx(expected)
+    assert found["coverage"]["low"] < found["coverage"]["value"] < 1
+    lines = table(content).splitlines()
+    assert any("coverage" in line and f"{found['coverage']['value']:.3f} (" in line for line in lines)
+    assert any("accuracy of the answers" in line for line in lines)

@@ -101,7 +101,7 @@ def test_scores_are_those_of_scikit_learn(predictions):
     assert list(found) == NAMES
     assert set(found) - set(expected) == {"expected_calibration_error"}
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+        assert found[name] == pytest.approx(value, abs=1e-12, nan_ok=True), name
     assert {type(value) for value in found.values()} == {float}
 
 
@@ -135,7 +135,7 @@ def test_class_scores_are_those_of_scikit_learn_for_the_class_against_the_rest(p
             if both
             else math.nan,
         }
-        assert of_class == pytest.approx(expected, abs=1e-9, nan_ok=True)
+        assert of_class == pytest.approx(expected, abs=1e-12, nan_ok=True)
         assert type(of_class["frames"]) is int
 
 

@@ -13,7 +13,7 @@ def uri(page_path) -> str:
 
 
 @pytest.mark.parametrize("colors", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [390, 1366])
 def test_it_opens_without_an_error_or_a_request_and_fits_the_screen(browser, uri, width, colors):
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=colors)
     messages, requests = [], []
@@ -24,6 +24,7 @@ def test_it_opens_without_an_error_or_a_request_and_fits_the_screen(browser, uri
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [uri]
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)")
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     page.close()
 

@@ -78,5 +78,14 @@ def test_the_hot_end_of_a_map_is_yellow_and_the_cold_one_violet():
     assert hot[1] > hot[2] + 80
 
 
+def test_heat_stays_inside_the_sector():
+    frame = torch.zeros(1, 100, 100)
+    frame[:, 30:90, 20:80] = torch.rand(1, 60, 60, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
+    pixels = np.asarray(picture(heat_picture(frame, torch.rand(8, 8)))).astype(int)
+    saturation = pixels.max(axis=2) - pixels.min(axis=2)
+    assert saturation[:40].max() < 25  # above the sector, but for the traces of JPEG
+    assert np.median(saturation[80:160, 60:140]) > 25
+
+
 def test_a_constant_map_is_shown_too():
     picture(heat_picture(torch.rand(1, 32, 32), torch.zeros(4, 4))).load()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from html import unescape
@@ -8,10 +9,14 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
+from monai_fetalkd.data.datalist import Datalist
+from monai_fetalkd.report import Report
 from monai_fetalkd.report.page import number
 
+from .conftest import CLASSES
+
 SECTIONS = [
-    *("summary", "curves", "confusion", "calibration", "cost", "attention", "grad-cam", "mistakes", "classes"),
+    *("summary", "data", "curves", "confusion", "calibration", "cost", "attention", "grad-cam", "mistakes", "classes"),
     *("sources", "provenance"),
 ]
 
@@ -150,7 +155,7 @@ def test_numbers_that_are_not_defined_are_dashes(run):
     set_content(run, change)
     text = run.report()().read_text(encoding="utf-8")
     assert re.search(r'data-metric="macro_auroc">\s*\N{EN DASH}\s*</td>', text)
-    assert re.search(r'data-metric="accuracy">\s*[\d.]+\s*</td>', text)
+    assert re.search(r'data-metric="accuracy">\s*[\d.]+\s*<small>no interval</small>\s*</td>', text)
 
 
 def test_notes_of_the_evaluation_are_told_once(run):
@@ -225,6 +230,118 @@ def test_a_network_without_layers_cannot_be_a_column(run):
 def test_columns_need_as_many_layers(run):
     with pytest.raises(ValueError, match="as many layers"):
         run.report(layers={"teacher": ("0", "2"), "student": ("0",)})
+
+
+def opening(page) -> str:
+    """What stands before the first section."""
+    return " ".join(page.text[""].split())
+
+
+def datalist(run, **about):
+    others = [{**row, "image": f"training-{row['image']}", "group": f"t{row['label']}"} for row in run.dataset.data]
+    return Datalist("planes.json", CLASSES, {"training": others, "testing": run.dataset.data}, about)
+
+
+def test_it_opens_with_its_purpose_the_date_and_the_verdict(finished, page_path):
+    text = opening(read(page_path))
+    assert "For research. Not a medical device." in text
+    assert datetime.date.today().isoformat() in text
+    accuracy = finished.content["networks"]["student"]["metrics"]["accuracy"]["value"]
+    assert f"“student” recognises {100 * accuracy:.1f}" in text
+    assert "24 frames of 12 patients in the testing split" in text
+    assert re.search(r"(better|worse|neither better nor worse) than “teacher”", text)
+    assert "12 patients are few" in text
+    assert "drawings" not in text
+
+
+def test_drawings_are_not_called_patients(run):
+    path = run.folder / "evaluation" / run.content["networks"]["teacher"]["predictions"]
+    path.write_text(re.sub("site <[01]>", "phantom", path.read_text(encoding="utf-8")), encoding="utf-8")
+    text = opening(read(run.report()()))
+    assert "drawings, not patients" in text
+    assert "12 drawn patients" in text
+
+
+def test_the_data_are_named_with_their_licence_and_attribution(run):
+    about = {"name": "PLANES", "licence": "CC BY 4.0", "reference": "Author et al. 2020"}
+    text = opening(read(run.report(datalist=datalist(run, **about))()))
+    assert all(value in text for value in about.values())
+
+
+def test_a_licence_that_is_not_stated_is_said(run):
+    assert "not stated" in opening(read(run.report(datalist=datalist(run, name="own frames"))()))
+
+
+def test_frames_patients_and_settings_are_told(run):
+    text = read(run.report(datalist=datalist(run))()).text["data"]
+    assert re.search(r"brain & head\s*8 \(1\)\s*8 \(\d+\)", text)
+    assert re.search(r"all\s*24 \(3\)\s*24 \(12\)", text)
+    assert "site <0>" in text
+    assert "16 \N{MULTIPLICATION SIGN} 20 pixels" in text
+    assert "Sequential, 4,936 parameters" in text
+    assert "3 epochs, 12 optimizer steps" in text
+
+
+def test_few_patients_are_marked_where_they_are_counted(page_path):
+    text = read(page_path).text
+    assert re.search(r"site <0>\s*12\s*\d+\*", text["sources"])
+    assert "*" in text["classes"]
+
+
+def test_intervals_say_where_they_are_exact_or_cannot_be_estimated(run):
+    def change(content):
+        metrics = content["networks"]["student"]["metrics"]
+        metrics["accuracy"] = {"value": 1.0, "low": 0.7, "high": 1.0, "method": "Clopper-Pearson"}
+        metrics["macro_f1"] = {"value": 1.0, "low": None, "high": None}
+
+    set_content(run, change)
+    text = " ".join(read(run.report()()).text["summary"].split())
+    assert "0.700 to 1.000 exact" in text
+    assert "1.000 no interval" in text
+    assert "Clopper and Pearson" in text
+
+
+def test_a_threshold_is_told_with_its_coverage(run):
+    found = {
+        **{"value": 0.87654, "target": 0.95},
+        **{"coverage": {"value": 0.61234, "low": 0.5, "high": 0.7}, "accuracy": {"value": 0.9, "low": 0.8, "high": 1}},
+    }
+    set_content(run, without("threshold", found))
+    text = read(run.report()()).text["calibration"]
+    assert all(part in text for part in ("coverage", "0.877", "0.612", "undecided"))
+    set_content(run, without("threshold", None))
+    assert "no threshold" in read(run.report()()).text["calibration"]
+
+
+def test_maps_tell_their_grid_and_coarse_ones_are_not_shown(run):
+    frames = run.dataset
+
+    class Small:
+        data = frames.data
+
+        def __getitem__(self, index):
+            return {**frames[index], "image": frames[index]["image"][..., :11, :14]}  # layers of 5 x 6 and 3 x 4
+
+    page = read(run.report(dataset=Small())())
+    shown = [image["alt"] for image in page.images if "Attention" in image["alt"]]
+    assert shown
+    assert all(" at 0 " in alt for alt in shown)
+    assert "5 \N{MULTIPLICATION SIGN} 6" in page.text["attention"]
+    assert "3 \N{MULTIPLICATION SIGN} 4" in page.text["attention"]
+    assert "5 \N{MULTIPLICATION SIGN} 6 positions" in page.text["grad-cam"]
+    coarse = read(run.report(dataset=Small(), layers={"teacher": ("2",), "student": ("2",)})())
+    assert not any("Grad-CAM" in image["alt"] for image in coarse.images)
+    assert "fewer than 4 \N{MULTIPLICATION SIGN} 4 positions: “teacher”, “student”" in coarse.text["grad-cam"]
+
+
+def test_predictions_of_any_program_are_enough(finished, tmp_path):
+    page = read(Report(finished.folder / "evaluation", tmp_path / "report.html")())
+    assert page.images == []
+    kept = [section for section in SECTIONS if section not in ("curves", "attention", "grad-cam")]
+    assert [identifier for identifier in page.identifiers if identifier in SECTIONS] == kept
+    assert {link[1:] for link in page.links if link.startswith("#")} >= set(kept)
+    assert "frame " in page.text["mistakes"]
+    assert "all" in page.text["data"]
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,12 @@ def test_what_is_no_answer_is_named_and_nothing_is_written(run, answers, rows, m
 def test_answers_that_are_not_there_are_named(run):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         run.report(streams={"loop": run.folder / "nowhere.jsonl"})()
+
+
+def test_an_answer_withheld_is_undecided_and_other_is_no_plane(run, answers):
+    best = {**SUMMARY["summary"]["best"], "Other": {"frame": 5, "time_ms": 200.0, "probability": 0.77, "file": None}}
+    summary = {"summary": {**SUMMARY["summary"], "best": best}}
+    text = read(run.report(streams={"loop": answers(*lines(), summary)})()).text["streams"]
+    assert "undecided" in text
+    assert "0.770" not in text
+    assert "0.988" in text

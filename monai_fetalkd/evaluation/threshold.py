@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from monai_fetalkd.evaluation import Predictions
+from .predictions import Predictions
+from .resamples import Scorer, sums_by_group
 
-__all__ = ["answer_threshold", "answered"]
+__all__ = ["answer_threshold", "answered", "answered_scorer"]
 
 
 def answer_threshold(predictions: Predictions, target: float = 0.95) -> float | None:
@@ -70,3 +72,26 @@ def answered(predictions: Predictions, threshold: float | None) -> dict[str, flo
     sure = predictions.probabilities.max(axis=1) >= (threshold or 0)
     right = (predictions.classes == predictions.labels)[sure]
     return {"coverage": float(sure.mean()), "accuracy": float(right.mean()) if len(right) else None}
+
+
+def answered_scorer(predictions: Predictions, codes: NDArray[np.int64], threshold: float) -> Scorer[str]:
+    """What :func:`answered` gives, for many resamples at once.
+
+    Args:
+        predictions: the frames to judge it on.
+        codes: the number of the group of each frame, ``[N]``.
+        threshold: frames whose top probability is below are not answered.
+
+    Returns:
+        What takes how often each resample draws each group, ``[R, G]``, and gives ``coverage`` and ``accuracy``.
+    """
+    answer = predictions.probabilities.max(axis=1) >= threshold
+    right = answer & (predictions.classes == predictions.labels)
+    cells = sums_by_group(codes, answer.astype(np.int64) + right, 3)  # not answered, answered wrong, answered right
+
+    def score(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        withheld, wrong, hits = (counts @ cells).T
+        with np.errstate(invalid="ignore"):
+            return {"coverage": (wrong + hits) / (withheld + wrong + hits), "accuracy": hits / (wrong + hits)}
+
+    return score
