@@ -39,7 +39,7 @@ class Recognizer:
         backend: the runtime in use.
         class_names: of the classes, in the order of their probabilities.
         preprocessing: what a frame goes through before the network.
-        threshold: a frame whose largest probability is below shows no standard plane; None where none has been chosen.
+        threshold: where the largest probability is below, no plane is decided on; None where none has been chosen.
         temperature: what logits are divided by.
         attention: whether the network also tells where it looks, see :meth:`explain`.
         metadata: all that the file tells, as it stands.
@@ -92,7 +92,7 @@ class Recognizer:
             The probabilities of the classes, float64 of shape ``(C,)``.
 
         Raises:
-            ValueError: when the pixels are not ``(H, W)``.
+            ValueError: when the pixels are not ``(H, W)``, or not finite.
         """
         return self.probabilities(self.batch(self.preprocessing(pixels, region)[None]))[0]
 
