@@ -192,3 +192,72 @@ def test_what_the_best_frame_holds_is_what_the_file_holds(model, tmp_path, capsy
     expected = read_frame(tmp_path / "loop.dcm", best["frame"]).pixels
     np.testing.assert_array_equal(np.asarray(Image.open(best["file"])), expected)
     assert not os.path.exists(f"{best['file']}.part")
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--overlay", "--best"])
+def test_a_file_that_cannot_be_written_is_told_before_the_first_frame(model, loop, tmp_path, capsys, option):
+    (tmp_path / "file").touch()
+    path = str(tmp_path / "file" / "loop.gif")
+    assert main(["stream", model, loop, option, path]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert path in captured.err
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--overlay"])
+def test_a_figure_of_an_earlier_loop_does_not_outlive_a_stream_without_answers(model, tmp_path, option):
+    path = tmp_path / "loop.gif"
+    path.write_text("of an earlier patient")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert main(["stream", model, str(tmp_path / "frames"), option, str(path)]) == 1
+    assert not path.exists()
+
+
+def test_a_disk_that_fills_up_is_told_and_the_other_files_and_the_summary_are_written(
+    model, loop, tmp_path, capsys, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    figure, film = tmp_path / "loop.png", tmp_path / "loop.gif"
+    assert main(["stream", model, loop, "--timeline", str(figure), "--overlay", str(film)]) == 1
+    captured = capsys.readouterr()
+    assert lines(captured.out)[1]["answered"] == 20
+    assert film.exists()
+    assert not figure.exists()
+    [told] = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert str(figure) in told
+    assert "No space left" in told
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_standard_output_on_a_full_disk_is_told_and_the_files_are_written(model, loop, tmp_path):
+    with open("/dev/full", "wb") as full, start(model, loop, "--best", tmp_path / "best", stdout=full) as process:
+        errors = process.stderr.read()
+        assert process.wait(timeout=60) == 1
+    assert b"standard output" in errors
+    assert errors.count(b"error: ") == 1
+    assert b"Traceback" not in errors
+    assert b"Exception ignored" not in errors
+    assert (tmp_path / "best" / "left.png").exists()
+
+
+def test_closed_standard_input_is_told(model):
+    command = [sys.executable, "-m", "monai_fetalkd", "stream", model, "-"]
+    process = subprocess.run(command, preexec_fn=lambda: os.close(0), capture_output=True, text=True, timeout=60)
+    assert process.returncode == 1
+    assert "Standard input is closed" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_system_without_sigpipe_ends_in_the_same_way(model, tmp_path):
+    dataset(np.concatenate([CINE] * 200)).save_as(tmp_path / "long.dcm", enforce_file_format=True)
+    code = "import signal, sys; del signal.SIGPIPE; from monai_fetalkd.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "stream", model, str(tmp_path / "long.dcm")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert b"Traceback" not in process.stderr.read()
