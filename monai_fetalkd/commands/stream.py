@@ -37,6 +37,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -133,16 +134,27 @@ def _outputs(
     from monai_fetalkd.stream import Overlay, Timeline, open_movie, prepare_file
 
     if arguments.best:
+        _check_apart(arguments.source, arguments.best)
         best.prepare(arguments.best)
     yield _Output(best.add, lambda: best.write(arguments.best) if arguments.best else None)
     if arguments.timeline:
         timeline = Timeline(class_names)
+        _check_apart(arguments.source, arguments.timeline)
         prepare_file(arguments.timeline)
         yield _Output(timeline.add, lambda: timeline.write(arguments.timeline))
     if arguments.overlay:
         overlay, movie = Overlay(class_names), open_movie(arguments.overlay, fps)
+        _check_apart(arguments.source, arguments.overlay)
         prepare_file(arguments.overlay)
         yield _Output(lambda answer: movie.add(overlay.draw(answer), answer.number, answer.time_ms), movie.close)
+
+
+def _check_apart(source: str, output: str) -> None:
+    """Refuse to write over the frames that are read."""
+    read, written = Path(source).resolve(), Path(output).resolve()
+    is_inside = read.is_dir() and read in written.parents and written.exists()
+    if written == read or is_inside or (written == read.parent and read.suffix.lower() == ".png"):
+        raise ValueError(f"The output '{output}' would replace frames of the source '{source}': choose another place.")
 
 
 def _answer_all(stream: Stream, outputs: Sequence[_Output]) -> Exception | None:

@@ -84,12 +84,16 @@ class Decoder:
         self._connection = self._process = None
 
     def _ask(self, question: str | int, path: str, deadline: float) -> Any:
+        too_long = TimeoutError(f"The frame '{path}' takes too long to decode.")
+        left = deadline - time.perf_counter()
+        if left <= 0:
+            raise too_long
         connection = self._connection or self._start()
         try:
             connection.send(question)
-            if not connection.poll(max(0.0, min(self._seconds, deadline - time.perf_counter()))):
+            if not connection.poll(min(self._seconds, left)):
                 self.close()
-                raise TimeoutError(f"The frame '{path}' takes too long to decode.")
+                raise too_long
             answer = connection.recv()
         except (EOFError, ConnectionError):
             self.close()

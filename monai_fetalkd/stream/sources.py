@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageSequence
 
-from monai_fetalkd.frames import FrameError, find_frames, read_frame
+from monai_fetalkd.frames import Frame, FrameError, find_frames, read_frame
 from monai_fetalkd.frames.frame import FrameSource
 from monai_fetalkd.frames.kinds import HEAD, sniff
 from monai_fetalkd.frames.reader import open_frames
@@ -132,7 +132,14 @@ def _rate(file: FrameSource) -> float | None:
 
 def _folder(rows: list[dict[str, Any]], fps: float | None) -> Iterator[Arrival]:
     for number, row in enumerate(sorted(rows, key=_natural)):
-        yield Arrival(number, _time(number, fps), partial(read_frame, row["image"], row.get("frame")))
+        yield Arrival(number, _time(number, fps), partial(_read, row["image"], row.get("frame")))
+
+
+def _read(path: str, number: int | None) -> Frame:
+    try:
+        return read_frame(path, number)
+    except FileNotFoundError:
+        raise FrameError(path, "it is no longer there") from None
 
 
 def _natural(row: dict[str, Any]) -> list[str | int]:

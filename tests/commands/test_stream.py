@@ -14,11 +14,12 @@ from pydicom.encaps import encapsulate, generate_frames
 
 from monai_fetalkd.__main__ import main
 from monai_fetalkd.frames import read_frame
+from monai_fetalkd.stream import Stream, open_source
 
 from ..frames.make import compressed, dataset
 from ..runtime.model import write_model
 from ..runtime.torch_free import run_without_torch
-from ..stream.make import encoded, half
+from ..stream.make import Halves, encoded, half
 
 SIDES = ["left"] * 10 + ["right"] * 10
 CINE = np.stack([half(side, number) for number, side in enumerate(SIDES)])
@@ -261,3 +262,28 @@ def test_a_system_without_sigpipe_ends_in_the_same_way(model, tmp_path):
         process.stdout.close()
         assert process.wait(timeout=60) == 141
         assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--overlay", "--best"])
+@pytest.mark.parametrize("source", ["frames", "frames/0.gif"])
+def test_what_is_read_is_not_written_over(model, tmp_path, capsys, option, source):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    frames = [Image.fromarray(frame) for frame in CINE[:3]]
+    frames[0].save(folder / "0.gif", save_all=True, append_images=frames[1:])
+    before = (folder / "0.gif").read_bytes()
+    output = folder if option == "--best" and source == "frames" else folder / "0.gif"
+    assert main(["stream", model, str(tmp_path / source), option, str(output)]) == 1
+    assert "choose another" in capsys.readouterr().err
+    assert (folder / "0.gif").read_bytes() == before
+
+
+def test_a_file_that_vanishes_from_a_folder_costs_no_other(tmp_path):
+    for number in range(4):
+        Image.fromarray(CINE[number]).save(tmp_path / f"{number}.png")
+    with open_source(str(tmp_path)) as source:
+        came = list(source)
+        (tmp_path / "2.png").unlink()
+        stream = Stream(Halves(), came)
+        assert [answer.number for answer in stream] == [0, 1, 3]
+    assert stream.summary.undecodable == 1
