@@ -109,11 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
             problem = _answer_all(stream, outputs)
             problems = [problem, *(_try(output.write) for output in outputs)]
         problems.append(_try(lambda: _print({"summary": _summary(stream, best)})))
-    print(_summary_text(stream, best), file=sys.stderr)
+    _tell(_summary_text(stream, best))
     if any(isinstance(problem, BrokenPipeError) for problem in problems):
         return 128 + _SIGPIPE
     for told in filter(None, problems):
-        print(f"error: {told}", file=sys.stderr)
+        _tell(f"error: {told}")
     if signals:
         return 128 + signals[0]
     return 0 if stream.summary.answered and not any(problems) else 1
@@ -216,6 +216,11 @@ def _print(content: dict[str, Any]) -> None:
         if isinstance(error.__cause__, BrokenPipeError):
             raise error.__cause__ from None
         raise
+
+
+def _tell(text: str) -> None:
+    if sys.stderr is not None:  # where it is closed, print would take standard output
+        print(text, file=sys.stderr)
 
 
 def _summary(stream: Stream, best: BestFrames) -> dict[str, Any]:

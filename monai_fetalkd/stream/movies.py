@@ -20,6 +20,7 @@ __all__ = ["Movie", "open_movie"]
 _LONGEST_GIF = 240  # frames
 _WIDEST_GIF = 480  # pixels
 _SHORTEST = 20  # milliseconds: viewers show a frame of less for longer
+_LONGEST_PAUSE = 10.0  # seconds
 _FPS = 25.0  # where the source does not tell
 
 
@@ -42,7 +43,8 @@ def open_movie(path: str | os.PathLike[str], fps: float | None = None) -> Movie:
 
     Args:
         path: the file. ``.mp4`` is MPEG-4 video, through OpenCV: all frames, a missing one shown as the one before it,
-            so that it runs as long as the source did. ``.gif`` is reduced to 480 pixels and 240 frames.
+            so that it runs as long as the source did by its times, or by its numbers where it has none; pauses longer
+            than ten seconds are cut. ``.gif`` is reduced to 480 pixels and 240 frames.
         fps: frames a second of the source; 25 where it does not tell.
 
     Returns:
@@ -104,10 +106,17 @@ class _Mp4:
         self._writer: Any = None
         self._size = (0, 0)
         self._picture = np.empty(0, np.uint8)
-        self._last = 0
+        self._last = -1  # place of the last frame in the film
+        self._cut = 0  # frames that pauses have lost
         self._count = 0
 
     def add(self, picture: Image.Image, number: int, time_ms: float | None = None) -> None:
+        place = number if time_ms is None else round(time_ms * self._fps / 1000)
+        place = max(self._last + 1, place - self._cut)
+        too_many = place - self._last - 1 - round(_LONGEST_PAUSE * self._fps)
+        if too_many > 0:
+            self._cut += too_many
+            place -= too_many
         if self._writer is None:
             self._size = picture.width // 2 * 2, picture.height // 2 * 2  # the codec takes even sizes only
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,14 +125,13 @@ class _Mp4:
             if not writer.isOpened():
                 raise ValueError(f"The overlay '{self._path}' cannot be written: OpenCV has no encoder for it.")
             self._writer = writer
-            self._last = number - 1
         else:
-            for _ in range(self._last + 1, number):
+            for _ in range(self._last + 1, place):
                 self._write()
         fitted = picture if picture.size == self._size else ImageOps.pad(picture, self._size)
         self._picture = np.ascontiguousarray(np.asarray(fitted)[..., ::-1])
         self._write()
-        self._last = number
+        self._last = place
 
     def close(self) -> None:
         if self._writer is None:

@@ -287,3 +287,13 @@ def test_a_file_that_vanishes_from_a_folder_costs_no_other(tmp_path):
         stream = Stream(Halves(), came)
         assert [answer.number for answer in stream] == [0, 1, 3]
     assert stream.summary.undecodable == 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_streams_that_are_closed_at_the_start_do_no_harm(model, loop, number):
+    command = [sys.executable, "-m", "monai_fetalkd", "stream", model, loop]
+    process = subprocess.run(command, preexec_fn=lambda: os.close(number), capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in process.stderr
+    if number != 1:
+        assert lines(process.stdout)[1]["answered"] == 20

@@ -285,3 +285,13 @@ def test_an_upload_that_holds_its_decoder_is_given_up_and_others_are_answered_me
     assert statuses == [504]
     assert time.perf_counter() - start < 10
     assert client.post("/predict", content=png()).status_code == 200
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are listed on Linux")
+def test_an_upload_is_closed_while_it_is_read_as_windows_opens_no_file_twice():
+    with named(io.BytesIO(b"BM")) as path:
+        opened = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+        assert path not in opened
+        with open(path, "rb") as file:
+            assert file.read() == b"BM"
+    assert not os.path.exists(path)

@@ -143,6 +143,19 @@ def test_a_video_runs_as_long_as_its_source_though_frames_are_missing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["loop.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("times", "count"), [([0.0, 500.0, 510.0, 2000.0], 21), ([0.0, 3_600_000.0, 3_600_100.0, 3_600_500.0], 107)]
+)
+def test_a_video_keeps_step_with_the_times_of_its_source_and_cuts_long_pauses(tmp_path, times, count):
+    cv2 = pytest.importorskip("cv2")
+    movie = open_movie(tmp_path / "loop.mp4", fps=10)
+    for number, time in enumerate(times):
+        movie.add(Image.effect_noise((64, 48), 60).convert("RGB"), number, time)
+    movie.close()
+    capture = cv2.VideoCapture(str(tmp_path / "loop.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == count
+
+
 @pytest.mark.parametrize(("frames", "step"), [(5, 1), (1000, 8)])
 def test_a_gif_holds_a_bounded_choice_of_frames_and_runs_as_long_as_its_source(tmp_path, frames, step):
     film(tmp_path / "loop.gif", range(frames), shape=(20, 24))
