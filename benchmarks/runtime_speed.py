@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from onnx import TensorProto, helper
 from PIL import Image
@@ -168,6 +167,8 @@ def matrix_product(precision: str, side: int = 768) -> tuple[Callable[[], object
         opset_imports=[helper.make_opsetid("", 20)],
         ir_version=10,
     )
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -18,6 +18,10 @@ Importing the package itself loads neither torch nor monai; its modules do:
 
 from __future__ import annotations
 
+from ._telemetry import disable_telemetry
+
 __all__ = ["__version__"]
 
 __version__ = "0.1.0"
+
+disable_telemetry()

@@ -12,6 +12,8 @@ import ignite.distributed as idist
 import pytest
 import torch
 
+import monai_fetalkd  # noqa: F401, before a test imports onnxruntime, whose telemetry this switches off
+
 # the networks here are so small that a second thread costs more than it brings, ten times more on a busy machine
 torch.set_num_threads(1)
 

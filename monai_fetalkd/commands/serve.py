@@ -22,6 +22,8 @@ from pathlib import Path
 
 __all__ = ["add_arguments", "run"]
 
+_SECONDS_TO_SEND = 60  # a response, to a client that reads it
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
@@ -45,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requests_per_minute", type=int, default=600, metavar="N", help="most requests of one client (600)"
     )
+    parser.add_argument(
+        "--behind_proxy",
+        action="store_true",
+        help="tell clients apart by the X-Forwarded-For of a proxy on this machine, which has to set it",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import uvicorn
 
-        from monai_fetalkd.serve import Limits, create_app
+        from monai_fetalkd.serve import Limits, create_app, timed_protocol
     except ImportError as error:
         raise ValueError(f'The server needs {error.name}: run `pip install "monai-fetalkd[serve]"`.') from None
 
@@ -78,13 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     token = _read_token(arguments.token_file)
     recognizer = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
-    # a client may not tell another address than its own (proxy_headers), or the rate would not hold
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(recognizer, limits, token),
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            # without a proxy in between, a client could tell any address, and the rate would not hold
+            proxy_headers=arguments.behind_proxy,
+            forwarded_allow_ips="127.0.0.1",
+            http=timed_protocol(2 * limits.seconds + _SECONDS_TO_SEND),
+            ws="none",
             log_level="warning",
             limit_concurrency=8 * limits.under_way,
         )

@@ -3,7 +3,7 @@
 MODEL is an exported network (ONNX). SOURCE is one of
 
   a file      multi-frame DICOM, or any other file of frames; every frame is answered
-  a video     any that OpenCV reads; every frame is answered
+  a video     AVI, MP4, MOV, MKV, WebM, MPEG and others that OpenCV reads; every frame is answered
   a folder    of frames, in natural order of their names; every frame is answered
   -           standard input: PNG or JPEG files one behind the other, or bare grey levels (--raw); the latest frame wins
   0, 1, ...   a capture device, by its number; the latest frame wins
@@ -11,13 +11,15 @@ MODEL is an exported network (ONNX). SOURCE is one of
 Where the latest frame wins, those that come while inference is busy are dropped and counted. A frame that cannot be
 decoded is counted and skipped.
 
-Each answer is one JSON line on standard output: frame, time_ms (in the loop), plane (null: no standard plane),
-probability (smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped
-(frames before it). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on
-standard error as text too.
+Each answer is one JSON line on standard output: frame, time_ms (in the loop), plane (null: undecided), probability
+(smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped (frames before
+it). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on standard error as
+text too. That files can be written is checked before the first frame, and files of an earlier stream are removed then:
+they may show another patient.
 
 Ctrl-C, SIGTERM and a reader that leaves (| head) end the stream after the current frame, and all files are written.
-The exit status is 0 at the end of the source, 130, 143 and 141 for these three, and 1 when no frame could be decoded.
+The exit status is 0 at the end of the source, 130, 143 and 141 for these three, and 1 when no frame could be decoded or
+a file could not be written.
 
 For example
 
@@ -33,7 +35,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from monai_fetalkd.stream import Answer, BestFrames, Stream
 
 __all__ = ["add_arguments", "run"]
+
+_SIGPIPE = 13  # Windows has the exit status, but not the signal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         metavar="P",
-        help="smoothed probability under which it is no standard plane (that of MODEL, if it has one; 0 for none)",
+        help="smoothed probability under which no plane is decided on (that of MODEL, if it has one; 0 for none)",
     )
     parser.add_argument(
         "--smoothing",
@@ -99,47 +104,77 @@ def run(arguments: argparse.Namespace) -> int:
             threshold=recognizer.threshold if arguments.threshold is None else arguments.threshold,
         )
         best = BestFrames()
-        broken = False
-        with ExitStack() as outputs, _stopped_by_signals(stream) as signals:
-            observers = [best.add, *_observers(arguments, recognizer.class_names, source.fps, outputs)]
-            if arguments.best:
-                Path(arguments.best).mkdir(parents=True, exist_ok=True)
-                outputs.callback(best.write, arguments.best)
-            try:
-                for answer in stream:
-                    for observe in observers:
-                        observe(answer)
-                    _print(answer.to_dict())
-            except BrokenPipeError:
-                broken = True
-        try:
-            _print({"summary": _summary(stream, best)})
-        except BrokenPipeError:
-            broken = True
-    print(_summary_text(stream, best), file=sys.stderr)
-    if broken:
-        # Python flushes standard output once more as it ends, and would complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        outputs = list(_outputs(arguments, recognizer.class_names, source.fps, best))
+        with _stopped_by_signals(stream) as signals:
+            problem = _answer_all(stream, outputs)
+            problems = [problem, *(_try(output.write) for output in outputs)]
+        problems.append(_try(lambda: _print({"summary": _summary(stream, best)})))
+    _tell(_summary_text(stream, best))
+    if any(isinstance(problem, BrokenPipeError) for problem in problems):
+        return 128 + _SIGPIPE
+    for told in filter(None, problems):
+        _tell(f"error: {told}")
     if signals:
         return 128 + signals[0]
-    return 0 if stream.summary.answered else 1
+    return 0 if stream.summary.answered and not any(problems) else 1
 
 
-def _observers(
-    arguments: argparse.Namespace, class_names: Sequence[str], fps: float | None, outputs: ExitStack
-) -> Iterator[Callable[[Answer], object]]:
-    """What looks at each answer; ``outputs`` writes the files."""
-    from monai_fetalkd.stream import Overlay, Timeline, open_movie
+@dataclass(frozen=True)
+class _Output:
+    """A file that is made of the answers: it looks at each, and is written at the end."""
 
+    add: Callable[[Answer], object]
+    write: Callable[[], object]
+
+
+def _outputs(
+    arguments: argparse.Namespace, class_names: Sequence[str], fps: float | None, best: BestFrames
+) -> Iterator[_Output]:
+    """What is made of the answers; that it can be written is known before the first of them."""
+    from monai_fetalkd.stream import Overlay, Timeline, open_movie, prepare_file
+
+    if arguments.best:
+        _check_apart(arguments.source, arguments.best)
+        best.prepare(arguments.best)
+    yield _Output(best.add, lambda: best.write(arguments.best) if arguments.best else None)
     if arguments.timeline:
         timeline = Timeline(class_names)
-        outputs.callback(timeline.write, arguments.timeline)
-        yield timeline.add
+        _check_apart(arguments.source, arguments.timeline)
+        prepare_file(arguments.timeline)
+        yield _Output(timeline.add, lambda: timeline.write(arguments.timeline))
     if arguments.overlay:
         overlay, movie = Overlay(class_names), open_movie(arguments.overlay, fps)
-        outputs.callback(movie.close)
-        yield lambda answer: movie.add(overlay.draw(answer), answer.number)
+        _check_apart(arguments.source, arguments.overlay)
+        prepare_file(arguments.overlay)
+        yield _Output(lambda answer: movie.add(overlay.draw(answer), answer.number, answer.time_ms), movie.close)
+
+
+def _check_apart(source: str, output: str) -> None:
+    """Refuse to write over the frames that are read."""
+    read, written = Path(source).resolve(), Path(output).resolve()
+    is_inside = read.is_dir() and read in written.parents and written.exists()
+    if written == read or is_inside or (written == read.parent and read.suffix.lower() == ".png"):
+        raise ValueError(f"The output '{output}' would replace frames of the source '{source}': choose another place.")
+
+
+def _answer_all(stream: Stream, outputs: Sequence[_Output]) -> Exception | None:
+    """Print all answers; what has ended the stream before its time, so that what is there by then can be written."""
+
+    def answer_all() -> None:
+        for answer in stream:
+            for output in outputs:
+                output.add(answer)
+            _print(answer.to_dict())
+
+    return _try(answer_all)
+
+
+def _try(action: Callable[[], object]) -> Exception | None:
+    try:
+        action()
+    except (ValueError, OSError) as problem:
+        return problem
+    return None
 
 
 @contextmanager
@@ -170,7 +205,22 @@ def _stopped_by_signals(stream: Stream) -> Iterator[list[int]]:
 
 
 def _print(content: dict[str, Any]) -> None:
-    print(json.dumps(content), flush=True)
+    from monai_fetalkd.stream import told_if_unwritten
+
+    try:
+        with told_if_unwritten("standard output"):
+            print(json.dumps(content, allow_nan=False), flush=True)
+    except OSError as error:
+        # what follows, and what Python flushes as it ends, would fail and be told again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise error.__cause__ from None
+        raise
+
+
+def _tell(text: str) -> None:
+    if sys.stderr is not None:  # where it is closed, print would take standard output
+        print(text, file=sys.stderr)
 
 
 def _summary(stream: Stream, best: BestFrames) -> dict[str, Any]:

@@ -61,10 +61,12 @@ class Preprocessing:
             The input of the network, float32 from 0 to 1 of shape ``(1, *size)``.
 
         Raises:
-            ValueError: when the pixels are not ``(H, W)``, or less than two on a side.
+            ValueError: when the pixels are not ``(H, W)``, less than two on a side, or not finite.
         """
         if pixels.ndim != 2 or min(pixels.shape) < 2:
             raise ValueError(f"A frame is grey levels of shape (H, W), not {pixels.shape}: pass one channel of it.")
+        if not np.isfinite(pixels).all():
+            raise ValueError("The grey levels of a frame are finite numbers, and some of these are not.")
         if self.crop:
             pixels = crop_to_sector(pixels, region)
         levels = letterbox(pixels, self.size, smooth=self.crop)

@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -39,9 +40,11 @@ class Recognizer:
         backend: the runtime in use.
         class_names: of the classes, in the order of their probabilities.
         preprocessing: what a frame goes through before the network.
-        threshold: a frame whose largest probability is below shows no standard plane; None where none has been chosen.
+        threshold: where the largest probability is below, no plane is decided on; None where none has been chosen.
         temperature: what logits are divided by.
         attention: whether the network also tells where it looks, see :meth:`explain`.
+        attention_grid: rows and columns of that; None where it does not tell.
+        name: of the file, without its suffix.
         metadata: all that the file tells, as it stands.
 
     Raises:
@@ -58,6 +61,7 @@ class Recognizer:
 
     def __init__(self, path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> None:
         name = os.fspath(path)
+        self.name = Path(name).stem
         if not os.path.isfile(name):
             raise FileNotFoundError(f"There is no exported network '{name}'.")
         sessions = open_sessions(name, backend, threads)
@@ -75,6 +79,7 @@ class Recognizer:
                 "Export it with 7 bits (--set weight_bits=7).",
                 stacklevel=2,
             )
+        self.attention_grid: tuple[int, int] | None = self.explain(blank).shape[1:] if self.attention else None
         classes = self._session(blank, "logits").shape[1]
         if classes != len(self.class_names):
             raise ValueError(
@@ -92,7 +97,7 @@ class Recognizer:
             The probabilities of the classes, float64 of shape ``(C,)``.
 
         Raises:
-            ValueError: when the pixels are not ``(H, W)``.
+            ValueError: when the pixels are not ``(H, W)``, or not finite.
         """
         return self.probabilities(self.batch(self.preprocessing(pixels, region)[None]))[0]
 

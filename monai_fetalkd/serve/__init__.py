@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .app import create_app
+from .connections import timed_protocol
 from .limits import Limits
 
-__all__ = ["Limits", "create_app"]
+__all__ = ["Limits", "create_app", "timed_protocol"]

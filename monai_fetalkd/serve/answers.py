@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-__all__ = ["Attention", "Best", "Failure", "FrameAnswer", "Health", "Picture", "Prediction", "Segment"]
+__all__ = ["Attention", "Best", "Failure", "FrameAnswer", "Health", "Model", "Picture", "Prediction", "Segment"]
 
 
 class FrameAnswer(BaseModel):
@@ -12,7 +12,7 @@ class FrameAnswer(BaseModel):
 
     frame: int = Field(description="Index of the frame in its file.", ge=0)
     time_ms: float | None = Field(description="Time since the first frame of its cine, where the file tells.")
-    plane: str | None = Field(description="The class of the largest smoothed probability; null for no standard plane.")
+    plane: str | None = Field(description="The class of the largest smoothed probability; null for undecided.")
     probability: float = Field(description="The largest smoothed probability.", ge=0, le=1)
     probabilities: dict[str, float] = Field(description="Of each class, in this frame alone.")
     smoothed: dict[str, float] = Field(description="Of each class, over this frame and those before.")
@@ -22,7 +22,7 @@ class FrameAnswer(BaseModel):
 class Segment(BaseModel):
     """Frames in a row with the same answer."""
 
-    plane: str | None = Field(description="Null for no standard plane.")
+    plane: str | None = Field(description="Null for undecided.")
     first: int = Field(description="Index of its first frame.", ge=0)
     last: int = Field(description="Index of its last frame.", ge=0)
 
@@ -42,29 +42,62 @@ class Attention(BaseModel):
     box: tuple[float, float, float, float] = Field(
         description="Top, left, bottom and right of these values in the frame, in pixels; they may reach beyond it."
     )
+    outline: list[tuple[float, float]] = Field(
+        description="Corners of the scan sector in the frame, as x and y in pixels: what the network has seen."
+    )
 
 
 class Picture(BaseModel):
-    """A frame to look at."""
+    """A frame to look at; large and with attention where it is the best one of a plane."""
 
     frame: int = Field(ge=0)
     width: int = Field(description="Of the frame, in pixels; the picture may be smaller.", gt=0)
     height: int = Field(gt=0)
     source: str = Field(description="The picture as a data URI.")
-    attention: Attention | None = Field(description="Null where the model does not tell it.")
+    attention: Attention | None = Field(
+        description="Null for other frames, and for a model whose attention is too coarse."
+    )
+
+
+class Model(BaseModel):
+    """Which model has answered."""
+
+    name: str = Field(description="Of its file.")
+    version: str | None = Field(description="As its file tells.")
+    exported: str | None = Field(description="Date and time of its export.")
+    checkpoint: str | None = Field(description="SHA-256 of the checkpoint that it was exported from.")
+    precision: str | None = Field(description="Of its numbers.")
+    runtime: str = Field(description="What computes it.")
+    attention_grid: tuple[int, int] | None = Field(
+        description="Rows and columns of its attention; null where it does not tell where it attends."
+    )
+
+    def __str__(self) -> str:
+        parts = (
+            self.name,
+            self.version and f"version {self.version}",
+            self.precision,
+            self.exported and f"exported {self.exported[:10]}",
+            self.checkpoint and f"checkpoint {self.checkpoint[:12]}",
+            f"on {self.runtime}",
+        )
+        return ", ".join(part for part in parts if part)
 
 
 class Prediction(BaseModel):
     """The answer for an upload."""
 
     classes: list[str] = Field(description="The class table of the model.")
-    threshold: float | None = Field(description="Below this probability the answer is no standard plane; null: never.")
+    threshold: float | None = Field(description="Below this probability no plane is decided on; null: never.")
     frames: list[FrameAnswer] = Field(description="One answer a frame, less those that cannot be read.")
     undecodable: list[int] = Field(description="Indices of the frames that cannot be read.")
     timeline: list[Segment] = Field(description="The same answers, frames in a row put together.")
     best: list[Best] = Field(description="The best frame of each plane that was found, in the order of the classes.")
+    missing: list[str] = Field(description="The planes of which no frame was found.")
+    model: Model
     pictures: list[Picture] = Field(
-        description="Where asked for: the best frames, or the most probable one where no plane was found."
+        description="Where asked for, all frames that can be read: large the best ones, or the most probable one where "
+        "no plane was found; small the others."
     )
     ms: float = Field(description="Milliseconds from the last byte of the upload to this answer.", ge=0)
 

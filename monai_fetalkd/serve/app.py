@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from queue import LifoQueue
 from typing import IO, Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response, Security
@@ -15,16 +17,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBasic, HTTPBearer
 
 from monai_fetalkd import __version__
+from monai_fetalkd.frames.isolated import Decoder
 from monai_fetalkd.runtime import Recognizer
 
 from .answers import Failure, Health, Prediction
 from .guard import Guard
-from .limits import Limits, RateLimit, Refusal, Slots
+from .limits import Limits, Refusal, Slots
 from .metrics import Metrics
-from .recognition import recognize_file
+from .recognition import describe, recognize_file
 from .upload import named, receive
 
 __all__ = ["create_app"]
+
+_DECODERS = 4
+_SECONDS_A_FRAME = 10  # the largest frame that is read takes two
+_MEMORY = 800_000_000  # bytes of a decoder; the largest frame that is read takes half of it
 
 _FILE = {"type": "string", "format": "binary", "description": "A picture (PNG, JPEG, BMP, TIFF, GIF) or a DICOM file."}
 _UPLOAD = {
@@ -67,8 +74,8 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
     ``GET /openapi.json`` all of this for programs
     ==================== ==============================================================
 
-    Frames are recognised by one thread, one upload after the other. An upload is in a private temporary file while it
-    is read, and nowhere after.
+    Uploads are read by up to four processes, which end when a file takes too long or too much memory, and recognised by
+    as many threads. An upload is in a private temporary file while it is read, and nowhere after.
 
     Args:
         recognizer: the model.
@@ -81,12 +88,17 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
     """
     limits = limits or Limits()
     metrics, slots = Metrics(), Slots(limits.under_way)
-    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recognizer")
+    workers = ThreadPoolExecutor(max_workers=_DECODERS, thread_name_prefix="recognizer")
+    decoders: LifoQueue[Decoder] = LifoQueue()  # the one that was used last is asked first: the others need not start
+    for _ in range(_DECODERS):
+        decoders.put(Decoder(_SECONDS_A_FRAME, _MEMORY + 2_000_000 * limits.megabytes))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        worker.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
+        while not decoders.empty():
+            decoders.get().close()
 
     app = FastAPI(
         title="monai_fetalkd",
@@ -97,7 +109,7 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
         lifespan=lifespan,
         exception_handlers={RequestValidationError: _refuse_invalid},
     )
-    app.add_middleware(Guard, metrics=metrics, rate=RateLimit(limits.requests_per_minute), token=token)
+    app.add_middleware(Guard, metrics=metrics, per_minute=limits.requests_per_minute, token=token)
     secured = [] if token is None else [Security(HTTPBearer(auto_error=False)), Security(HTTPBasic(auto_error=False))]
 
     @app.post(
@@ -115,7 +127,7 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
             upload = await receive(request, limits)
             start = time.perf_counter()
             loop = asyncio.get_running_loop()
-            prediction = await loop.run_in_executor(worker, work, upload, start, pictures)
+            prediction = await loop.run_in_executor(workers, work, upload, start, pictures)
         for frame in prediction.frames:
             metrics.frames.labels("no_plane" if frame.plane is None else "plane").inc()
         metrics.frames.labels("undecodable").inc(len(prediction.undecodable))
@@ -123,8 +135,12 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
         return prediction
 
     def work(upload: IO[bytes], start: float, pictures: bool) -> Prediction:
-        with upload, named(upload) as path:
-            return recognize_file(recognizer, path, limits, start, pictures)
+        decoder = decoders.get()
+        try:
+            with upload, named(upload) as path:
+                return recognize_file(recognizer, path, limits, start, pictures, decoder.open)
+        finally:
+            decoders.put(decoder)
 
     @app.get("/healthz", responses=_failures(400, 403))
     async def healthz() -> Health:
@@ -144,11 +160,16 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
         """Tell the counters of the server, in the text format of Prometheus."""
         return Response(metrics.text(), media_type=metrics.content_type)
 
-    _add_page(app, limits)
+    _add_page(app, limits, recognizer)
     return app
 
 
-def _add_page(app: FastAPI, limits: Limits) -> None:
+def _add_page(app: FastAPI, limits: Limits, recognizer: Recognizer) -> None:
+    values = {
+        "megabytes": str(limits.megabytes),
+        "frames": f"{limits.frames:,}",
+        "model": html.escape(str(describe(recognizer))),
+    }
     folder = files("monai_fetalkd.serve") / "page"
     for path, name, kind in (
         ("/", "index.html", "text/html"),
@@ -156,7 +177,8 @@ def _add_page(app: FastAPI, limits: Limits) -> None:
         ("/page.js", "page.js", "text/javascript"),
     ):
         text = (folder / name).read_text(encoding="utf-8")
-        text = text.replace("{{megabytes}}", str(limits.megabytes)).replace("{{frames}}", f"{limits.frames:,}")
+        for key, value in values.items():
+            text = text.replace(f"{{{{{key}}}}}", value)
         response = Response(text, media_type=kind)
         app.add_api_route(path, lambda response=response: response, include_in_schema=False)
 

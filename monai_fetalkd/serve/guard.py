@@ -7,6 +7,7 @@ import hmac
 import logging
 import math
 import time
+import traceback
 from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
@@ -20,6 +21,7 @@ __all__ = ["Guard"]
 
 _logger = logging.getLogger("monai_fetalkd.serve")
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _OPEN_PATH = "/healthz"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
@@ -38,23 +40,26 @@ _HEADERS = {
 class Guard:
     """Middleware that refuses, counts and logs requests, and adds security headers to what is sent.
 
-    Refused are: requests above the rate; those that a page of another site has sent, or has the browser send to a name
-    of its own that it lets point here (DNS rebinding); where there is a token, those without it. It may come as bearer
-    token or, so that a browser can ask for it, as the password of basic authentication. ``/healthz`` needs neither
-    rate nor token. The log holds no name of a file and no path that the client has made up.
+    Refused are: those that a page of another site has sent, or has the browser send to a name of its own that it lets
+    point here (DNS rebinding); where there is a token, those without it; those above the rate. The token may come as
+    bearer token or, so that a browser can ask for it, as the password of basic authentication. Requests with a wrong
+    token have a rate of their own, so that they use up nobody else's. ``/healthz`` needs neither rate nor token. The
+    log holds nothing that a client has made up: no path, method, header or name of a file, and of an error its type and
+    place only.
 
     Args:
         app: what answers the requests that pass. A ``Refusal`` that it raises is sent to the client.
         metrics: where requests are counted.
-        rate: how often a client may ask.
+        per_minute: how often a client may ask.
         token: what a client must show, None for nothing.
 
     References:
         RFC 6750 (bearer tokens), RFC 7617 (basic authentication); W3C, Fetch Metadata Request Headers.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, rate: RateLimit, token: str | None) -> None:
-        self._app, self._metrics, self._rate = app, metrics, rate
+    def __init__(self, app: ASGIApp, metrics: Metrics, per_minute: int, token: str | None) -> None:
+        self._app, self._metrics = app, metrics
+        self._rate, self._wrong_rate = RateLimit(per_minute), RateLimit(per_minute)
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,16 +80,18 @@ class Guard:
             await self._app(scope, receive, send_safely)
         except Refusal as refusal:
             await _response(refusal)(scope, receive, send_safely)
-        except Exception:
-            _logger.exception("a request has failed")
-            if status:  # half of a response is sent; the connection is closed
-                raise
+        except Exception as error:
+            places = "".join(traceback.format_tb(error.__traceback__))
+            _logger.error("A request has failed with %s:\n%s", type(error).__name__, places)
+            if status:  # half of a response is sent; the server closes the connection
+                raise RuntimeError("The response has been broken off.") from None
             await _response(Refusal(500, "The server has failed; its log tells why."))(scope, receive, send_safely)
         finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
             path = scope["path"] if scope["path"] in {route.path for route in scope["app"].routes} else "other"
             self._metrics.requests.labels(path, status).inc()
             milliseconds = 1000 * (time.perf_counter() - start)
-            _logger.info("%s %s %d, %.0f ms", scope["method"], path, status, milliseconds)
+            _logger.info("%s %s %d, %.0f ms", method, path, status, milliseconds)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -95,9 +102,11 @@ class Guard:
             raise Refusal(403, "Pages of other sites may not ask here.")
         if scope["path"] == _OPEN_PATH:
             return
-        if delay := self._rate.delay(scope["client"][0] if scope["client"] else ""):
+        is_known = self._token is None or hmac.compare_digest(_shown_token(headers), self._token)
+        rate = self._rate if is_known else self._wrong_rate
+        if delay := rate.delay(scope["client"][0] if scope["client"] else ""):
             raise Refusal(429, "Too many requests: try again later.", retry_after=math.ceil(delay))
-        if self._token is not None and not hmac.compare_digest(_shown_token(headers), self._token):
+        if not is_known:
             raise Refusal(401, "A token is needed: send it as bearer token, or as password of basic authentication.")
 
 

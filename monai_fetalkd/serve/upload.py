@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from fastapi import Request
@@ -53,12 +54,14 @@ def named(upload: IO[bytes]) -> Iterator[str]:
     """Give an upload a name for a while, since frames are read by their path.
 
     Yields:
-        Path of a private temporary file of the same content, deleted at the end. It bears nothing of the client's.
+        Path of a file of the same content in a private temporary folder, both deleted at the end. It bears nothing of
+        the client's. It is closed, as on Windows nobody else could open it.
     """
-    with tempfile.NamedTemporaryFile(prefix="frames-") as file:
-        shutil.copyfileobj(upload, file)
-        file.flush()
-        yield file.name
+    with tempfile.TemporaryDirectory(prefix="upload-") as folder:
+        path = Path(folder) / "frames"
+        with path.open("wb") as file:
+            shutil.copyfileobj(upload, file)
+        yield str(path)
 
 
 async def _from_form(request: Request, limits: Limits) -> IO[bytes]:
@@ -67,6 +70,8 @@ async def _from_form(request: Request, limits: Limits) -> IO[bytes]:
         form = await parser.parse()
     except MultiPartException as error:
         raise Refusal(422, f"The form cannot be read: {error.message.rstrip('.')}.") from None
+    except (ValueError, LookupError):  # of its character set, above all
+        raise Refusal(422, "The form cannot be read: its content type is not understood.") from None
     file = form.get("file")
     if not isinstance(file, UploadFile):
         await form.close()

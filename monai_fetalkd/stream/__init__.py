@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .answers import Answer, Summary
 from .arrivals import Arrival, Source, paced
-from .best import BestFrame, BestFrames
+from .best import BestFrame, BestFrames, is_plane
 from .latest import Latest
 from .movies import Movie, open_movie
+from .outputs import prepare_file, told_if_unwritten
 from .overlay import Overlay
 from .smoothing import Smoothing
 from .sources import open_source
@@ -27,7 +28,10 @@ __all__ = [
     "Stream",
     "Summary",
     "Timeline",
+    "is_plane",
     "open_movie",
     "open_source",
     "paced",
+    "prepare_file",
+    "told_if_unwritten",
 ]

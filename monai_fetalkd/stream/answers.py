@@ -19,7 +19,7 @@ class Answer:
     Args:
         number: index of the frame in its source.
         time_ms: milliseconds since the first frame, where the source tells.
-        plane: class of the largest smoothed probability, None (no standard plane) where that is under the threshold.
+        plane: class of the largest smoothed probability, None (undecided) where that is under the threshold.
         probability: the largest smoothed probability.
         probabilities: of each class, in this frame alone.
         smoothed: of each class, over this frame and those before.
@@ -37,6 +37,12 @@ class Answer:
     ms: float
     dropped: int
     frame: Frame = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The answer for people: "Fetal brain 84 %" or, under the threshold, "undecided (Fetal brain 34 %)"."""
+        likeliest = f"{max(self.smoothed, key=self.smoothed.__getitem__)} {100 * self.probability:.0f} %"
+        return likeliest if self.plane is not None else f"undecided ({likeliest})"
 
     def to_dict(self) -> dict[str, Any]:
         """What a JSON line holds: all but the pixels, probabilities to six places."""

@@ -8,13 +8,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from monai_fetalkd.files import written_whole
 
 from .answers import Answer
+from .outputs import prepare_folder, told_if_unwritten
 
-__all__ = ["BestFrame", "BestFrames"]
+__all__ = ["BestFrame", "BestFrames", "is_plane"]
+
+_REST = "other"  # the class of FETAL_PLANES_DB for frames that show none of its planes
+
+_MARK = {"Software": "monai_fetalkd stream"}  # in the files, so that they are known among others
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class BestFrames:
     """Keeps one frame a plane: the first of those with the largest probability.
 
     A frame is a candidate where it shows the plane by itself and the smoothed answer is that plane too; so neither a
-    single outlier nor a frame that only follows better ones is kept.
+    single outlier nor a frame that only follows better ones is kept. The class "Other" is no plane and has none.
 
     Attributes:
         frames: the best frame of each plane that was seen.
@@ -52,12 +57,32 @@ class BestFrames:
     def add(self, answer: Answer) -> None:
         """Look at one answer."""
         plane = answer.plane
-        if plane is None or plane != max(answer.probabilities, key=answer.probabilities.__getitem__):
+        if (
+            plane is None
+            or not is_plane(plane)
+            or plane != max(answer.probabilities, key=answer.probabilities.__getitem__)
+        ):
             return
         probability = answer.probabilities[plane]
         if plane not in self.frames or probability > self.frames[plane].probability:
             pixels = np.rint(answer.frame.pixels).astype(np.uint8)
             self.frames[plane] = BestFrame(answer.number, answer.time_ms, probability, pixels)
+
+    def prepare(self, folder: str | os.PathLike[str]) -> None:
+        """Make sure that frames can be written later, and remove those of an earlier loop: of another patient, maybe.
+
+        Only files that :meth:`write` has written are removed, whatever their names.
+
+        Args:
+            folder: where they will be written; it is made where it does not exist.
+
+        Raises:
+            OSError: when no file can be written there, or the disk is full.
+        """
+        prepare_folder(folder)
+        for file in Path(folder).glob("*.png"):
+            if _is_marked(file):
+                file.unlink()
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write the frames as 8-bit grey PNG, each whole or not at all.
@@ -66,9 +91,33 @@ class BestFrames:
 
         Args:
             folder: where to; it is made where it does not exist. Frames of these planes from before are replaced.
+
+        Raises:
+            OSError: when a file cannot be written.
         """
+        mark = PngImagePlugin.PngInfo()
+        for key, value in _MARK.items():
+            mark.add_text(key, value)
         for plane, frame in self.frames.items():
             file = Path(folder) / f"{quote(plane, safe=' ')}.png"
-            with written_whole(file) as temporary:
-                Image.fromarray(frame.pixels).save(temporary, format="PNG")
+            with told_if_unwritten(file), written_whole(file) as temporary:
+                Image.fromarray(frame.pixels).save(temporary, format="PNG", pnginfo=mark)
             self.files[plane] = file
+
+
+def is_plane(class_name: str) -> bool:
+    """Whether a class is a plane to look for, and not the rest.
+
+    Example:
+        >>> [name for name in ("Fetal brain", "Other") if is_plane(name)]
+        ['Fetal brain']
+    """
+    return class_name.strip().casefold() != _REST
+
+
+def _is_marked(file: Path) -> bool:
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            return _MARK.items() <= image.info.items()
+    except (OSError, SyntaxError, ValueError):  # no picture, or a damaged one: not of ours
+        return False

@@ -16,8 +16,8 @@ __all__ = ["Overlay"]
 class Overlay:
     """Draws the plane and its probability under a frame: a strip, so that no pixel of the frame is covered.
 
-    The bar is as long as the smoothed probability; each plane has its colour and is named, and an answer that is no
-    standard plane has a grey outline for a bar, so that nothing hangs on telling colours apart.
+    The bar is as long as the smoothed probability; each plane has its colour and is named, and where none is decided
+    on the bar is a grey outline, so that nothing hangs on telling colours apart.
 
     Args:
         class_names: names of the classes.
@@ -41,9 +41,8 @@ class Overlay:
         picture = Image.new("RGB", (width, height + 2 * line))
         picture.paste(frame)
         pen = ImageDraw.Draw(picture)
-        text = f"{answer.plane or 'no standard plane'}  {100 * answer.probability:.0f}%"
         font = ImageFont.load_default(size=0.75 * line)
-        pen.text((line // 4, height + line // 2), text, "white", font, anchor="lm")
+        pen.text((line // 4, height + line // 2), answer.text, "white", font, anchor="lm")
         bar = (
             line // 4,
             height + 1.25 * line,

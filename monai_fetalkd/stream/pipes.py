@@ -28,6 +28,8 @@ _LARGEST = 2**26  # bytes of a compressed frame; what is longer has lost its end
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xae\x42\x60\x82"
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _SCAN = 0xDA
+# what stands between pictures: the headers that HTTP cameras send, and padding
+_FILLING = bytes(range(0x20, 0x7F)) + b"\t\r\n\0\xff"
 
 
 def iterate_raw(stream: RawIOBase, width: int, height: int) -> Iterator[Arrival]:
@@ -55,16 +57,18 @@ def iterate_raw(stream: RawIOBase, width: int, height: int) -> Iterator[Arrival]
 def iterate_pictures(stream: RawIOBase) -> Iterator[Arrival]:
     """Frames as PNG or JPEG files, one behind the other.
 
-    A file that is damaged costs no other: the next one is found by its first bytes.
+    A file that is damaged costs no other: the next one is found by its first bytes. Text and padding between two files
+    are no frame, so that those of an HTTP camera (``multipart/x-mixed-replace``) can be read as they come.
 
     Args:
         stream: where they come from.
 
     Yields:
-        The frames, at the times of their coming; whatever stands between them counts as one that cannot be decoded.
+        The frames, at the times of their coming; other bytes between them count as one that cannot be decoded.
     """
     clock = _Clock()
-    for number, data in enumerate(_split(stream)):
+    pictures = (data for data in _split(stream) if data.translate(None, _FILLING))
+    for number, data in enumerate(pictures):
         yield Arrival(number, clock(), partial(_decode_picture, f"standard input, {number}", data))
 
 
@@ -108,7 +112,7 @@ def _split(stream: RawIOBase) -> Iterator[bytes]:
             yield bytes(buffer[:length])
             del buffer[:length]
         if len(buffer) > _LARGEST:
-            yield b""
+            yield bytes(buffer[: len(_PNG)])  # enough to be counted
             buffer.clear()
     if buffer:
         yield bytes(buffer)

@@ -54,7 +54,12 @@ class Smoothing:
 
         Returns:
             The smoothed probabilities, ``(C,)``.
+
+        Raises:
+            ValueError: when a probability is not finite, which would spoil all frames after it; nothing is taken in.
         """
+        if not np.isfinite(probabilities).all():
+            raise ValueError(f"Probabilities are finite numbers, not {probabilities.tolist()}.")
         if not self._keep:
             return probabilities
         logs = np.log(np.maximum(probabilities, _SMALLEST))

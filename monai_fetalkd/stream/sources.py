@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from monai_fetalkd.frames import FrameError, find_frames, read_frame
+from PIL import Image, ImageSequence
+
+from monai_fetalkd.frames import Frame, FrameError, find_frames, read_frame
 from monai_fetalkd.frames.frame import FrameSource
 from monai_fetalkd.frames.kinds import HEAD, sniff
 from monai_fetalkd.frames.reader import open_frames
@@ -57,6 +60,8 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
         raise ValueError(f"Bare grey levels (--raw) are read from standard input (-), not from '{name}'.")
     with ExitStack() as stack:
         if name == "-":
+            if sys.stdin is None:
+                raise ValueError("Standard input is closed: name a file, or send frames (ffmpeg ... | ...).")
             # unbuffered: a reader that waits for more holds no lock then, which would crash Python as it ends
             stream = stack.enter_context(open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))
             _widen(stream)
@@ -69,8 +74,11 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
             yield stack.enter_context(open_video(name, fps))
         else:
             file = stack.enter_context(open_frames(name))
-            fps = _rate(file) or fps
-            yield Source(_cine(file, fps), fps=fps)
+            if times := _gif_times(name):
+                yield Source(_cine(file, times), fps=1000.0 * (len(times) - 1) / times[-1])
+            else:
+                fps = _rate(file) or fps
+                yield Source(_cine(file, [_time(number, fps) for number in range(file.count)]), fps=fps)
 
 
 def _widen(stream: FileIO) -> None:
@@ -94,9 +102,23 @@ def _time(number: int, fps: float | None) -> float | None:
     return 1000.0 * number / fps if fps else None
 
 
-def _cine(file: FrameSource, fps: float | None) -> Iterator[Arrival]:
-    for number in range(file.count):
-        yield Arrival(number, _time(number, fps), partial(file.frame, number))
+def _cine(file: FrameSource, times: Sequence[float | None]) -> Iterator[Arrival]:
+    for number, time in enumerate(times):
+        yield Arrival(number, time, partial(file.frame, number))
+
+
+def _gif_times(name: str) -> list[float]:
+    """When each frame of a GIF file is shown, in milliseconds; empty where it does not tell, and for other files."""
+    with open(name, "rb") as stream:
+        if sniff(stream.read(HEAD)) != "GIF":
+            return []
+        stream.seek(0)
+        try:
+            durations = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(Image.open(stream))]
+        except Exception:  # Pillow's decoders raise whatever they like; whoever decodes the frames says what is wrong
+            return []
+    times = list(accumulate(durations[:-1], initial=0.0))
+    return times if times[-1] > 0 else []
 
 
 def _rate(file: FrameSource) -> float | None:
@@ -110,7 +132,14 @@ def _rate(file: FrameSource) -> float | None:
 
 def _folder(rows: list[dict[str, Any]], fps: float | None) -> Iterator[Arrival]:
     for number, row in enumerate(sorted(rows, key=_natural)):
-        yield Arrival(number, _time(number, fps), partial(read_frame, row["image"], row.get("frame")))
+        yield Arrival(number, _time(number, fps), partial(_read, row["image"], row.get("frame")))
+
+
+def _read(path: str, number: int | None) -> Frame:
+    try:
+        return read_frame(path, number)
+    except FileNotFoundError:
+        raise FrameError(path, "it is no longer there") from None
 
 
 def _natural(row: dict[str, Any]) -> list[str | int]:

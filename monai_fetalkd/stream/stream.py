@@ -43,7 +43,7 @@ class Stream:
         source: the frames.
         live: whether the latest frame wins, see :class:`Latest`; else every frame is answered.
         smoothing: filter of the probabilities; a new one with its defaults unless given.
-        threshold: smoothed probability under which a frame shows no standard plane; None for an answer to every frame.
+        threshold: smoothed probability under which no plane is decided on; None for an answer to every frame.
 
     Raises:
         ValueError: when the threshold is no probability.
@@ -122,7 +122,11 @@ class Stream:
     def _answer(self, arrival: Arrival) -> Answer:
         start = time.perf_counter()
         frame = arrival.decode()
+        if not np.isfinite(frame.pixels).all():
+            raise FrameError(str(arrival.number), "its grey levels are not finite")
         probabilities = self._recognizer(frame.pixels, frame.region)
+        if not np.isfinite(probabilities).all():
+            raise FrameError(str(arrival.number), "the output of the network for it is not finite")
         smoothed = self._smoothing.update(probabilities, 1 if self._last is None else arrival.number - self._last)
         ms = 1000 * (time.perf_counter() - start)
         self._last = arrival.number
@@ -146,4 +150,4 @@ class Stream:
         reason = re.sub(r"\d[\d,]*", "#", error.reason)  # the same reason in another frame
         if reason not in self._reasons:
             self._reasons.add(reason)
-            _logger.warning("%s It is skipped, and so is without a word every other of this kind.", error)
+            _logger.warning("%s It is skipped; further frames with this problem are only counted.", error)

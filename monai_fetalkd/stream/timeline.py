@@ -14,6 +14,7 @@ from monai_fetalkd.files import written_whole
 
 from .answers import Answer
 from .colors import NO_PLANE, plane_colors
+from .outputs import told_if_unwritten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,11 +77,14 @@ class Timeline:
 
         Args:
             path: the PNG file.
+
+        Raises:
+            OSError: when it cannot be written.
         """
         if not self._numbers:
             return
         figure = self.draw()
-        with written_whole(path) as temporary:
+        with told_if_unwritten(path), written_whole(path) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
 
     def draw(self) -> Figure:
@@ -105,7 +109,7 @@ class Timeline:
             axes.plot(moments, values, dash, color=colors[name], label=name, linewidth=1.4)
         axes.set(ylabel="smoothed probability", ylim=(0, 1.02))
         axes.grid(linewidth=0.4)
-        axes.fill_between([], [], color=NO_PLANE, label="no standard plane")  # in the lower axes
+        axes.fill_between([], [], color=NO_PLANE, label="undecided")  # in the lower axes
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
     def _draw_planes(self, axes: Axes, moments: np.ndarray) -> None:

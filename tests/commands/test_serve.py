@@ -6,7 +6,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -100,3 +100,59 @@ def test_a_port_that_is_taken_is_told(model, capsys):
         port = taken.getsockname()[1]
         assert main(["serve", model, "--port", str(port)]) == 1
     assert f"cannot listen on port {port} (Address already in use): choose another" in capsys.readouterr().err
+
+
+def test_connections_that_send_nothing_or_half_a_header_are_closed(model):
+    with serving(model) as (address, _):
+        port = int(address.rpartition(":")[2])
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(130)]
+        for connection in idle[::2]:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        for connection in idle:
+            connection.settimeout(20)
+            with suppress(ConnectionResetError):
+                while connection.recv(1000):  # a few are told that there are too many
+                    pass
+            connection.close()
+        assert ask(f"{address}/healthz")
+
+
+def test_behind_a_proxy_each_client_has_its_own_rate(model):
+    limits = ["--requests_per_minute", "2"]
+    with serving(model, *limits, "--behind_proxy") as (address, _):
+        for client in ("192.0.2.1", "192.0.2.2"):
+            for _ in range(2):
+                ask(address, **{"x-forwarded-for": client})
+        with pytest.raises(urllib.error.HTTPError, match="429"):
+            ask(address, **{"x-forwarded-for": f"192.0.2.77, {client}"})  # what a client adds does not count
+
+
+def test_without_a_proxy_a_client_cannot_tell_another_address(model):
+    with serving(model, "--requests_per_minute", "2") as (address, _):
+        for client in ("192.0.2.1", "192.0.2.2"):
+            ask(address, **{"x-forwarded-for": client})
+        with pytest.raises(urllib.error.HTTPError, match="429"):
+            ask(address, **{"x-forwarded-for": "192.0.2.3"})
+
+
+def test_the_log_holds_nothing_that_a_client_made_up(model):
+    with serving(model) as (address, process):
+        port = int(address.rpartition(":")[2])
+        for request in (
+            b"JANE_DOE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /Jane?Jane=Doe HTTP/1.1\r\nHost: Jane\r\nX-Jane: Doe\r\n\r\n",
+            b"Jane Doe, born 1980\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: Jane\r\nConnection: Upgrade\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: Jane\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+            b"Content-Type: multipart/form-data; boundary=Jane; charset=Jane\r\n\r\nBM",
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1000):
+                    pass
+        process.terminate()
+        log = process.stderr.read()
+    assert "GET / 200" in log
+    assert "jane" not in log.lower()

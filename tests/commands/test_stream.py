@@ -14,11 +14,12 @@ from pydicom.encaps import encapsulate, generate_frames
 
 from monai_fetalkd.__main__ import main
 from monai_fetalkd.frames import read_frame
+from monai_fetalkd.stream import Stream, open_source
 
 from ..frames.make import compressed, dataset
 from ..runtime.model import write_model
 from ..runtime.torch_free import run_without_torch
-from ..stream.make import encoded, half
+from ..stream.make import Halves, encoded, half
 
 SIDES = ["left"] * 10 + ["right"] * 10
 CINE = np.stack([half(side, number) for number, side in enumerate(SIDES)])
@@ -192,3 +193,107 @@ def test_what_the_best_frame_holds_is_what_the_file_holds(model, tmp_path, capsy
     expected = read_frame(tmp_path / "loop.dcm", best["frame"]).pixels
     np.testing.assert_array_equal(np.asarray(Image.open(best["file"])), expected)
     assert not os.path.exists(f"{best['file']}.part")
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--overlay", "--best"])
+def test_a_file_that_cannot_be_written_is_told_before_the_first_frame(model, loop, tmp_path, capsys, option):
+    (tmp_path / "file").touch()
+    path = str(tmp_path / "file" / "loop.gif")
+    assert main(["stream", model, loop, option, path]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert path in captured.err
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--overlay"])
+def test_a_figure_of_an_earlier_loop_does_not_outlive_a_stream_without_answers(model, tmp_path, option):
+    path = tmp_path / "loop.gif"
+    path.write_text("of an earlier patient")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert main(["stream", model, str(tmp_path / "frames"), option, str(path)]) == 1
+    assert not path.exists()
+
+
+def test_a_disk_that_fills_up_is_told_and_the_other_files_and_the_summary_are_written(
+    model, loop, tmp_path, capsys, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    figure, film = tmp_path / "loop.png", tmp_path / "loop.gif"
+    assert main(["stream", model, loop, "--timeline", str(figure), "--overlay", str(film)]) == 1
+    captured = capsys.readouterr()
+    assert lines(captured.out)[1]["answered"] == 20
+    assert film.exists()
+    assert not figure.exists()
+    [told] = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert str(figure) in told
+    assert "No space left" in told
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_standard_output_on_a_full_disk_is_told_and_the_files_are_written(model, loop, tmp_path):
+    with open("/dev/full", "wb") as full, start(model, loop, "--best", tmp_path / "best", stdout=full) as process:
+        errors = process.stderr.read()
+        assert process.wait(timeout=60) == 1
+    assert b"standard output" in errors
+    assert errors.count(b"error: ") == 1
+    assert b"Traceback" not in errors
+    assert b"Exception ignored" not in errors
+    assert (tmp_path / "best" / "left.png").exists()
+
+
+def test_closed_standard_input_is_told(model):
+    command = [sys.executable, "-m", "monai_fetalkd", "stream", model, "-"]
+    process = subprocess.run(command, preexec_fn=lambda: os.close(0), capture_output=True, text=True, timeout=60)
+    assert process.returncode == 1
+    assert "Standard input is closed" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_system_without_sigpipe_ends_in_the_same_way(model, tmp_path):
+    dataset(np.concatenate([CINE] * 200)).save_as(tmp_path / "long.dcm", enforce_file_format=True)
+    code = "import signal, sys; del signal.SIGPIPE; from monai_fetalkd.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "stream", model, str(tmp_path / "long.dcm")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--overlay", "--best"])
+@pytest.mark.parametrize("source", ["frames", "frames/0.gif"])
+def test_what_is_read_is_not_written_over(model, tmp_path, capsys, option, source):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    frames = [Image.fromarray(frame) for frame in CINE[:3]]
+    frames[0].save(folder / "0.gif", save_all=True, append_images=frames[1:])
+    before = (folder / "0.gif").read_bytes()
+    output = folder if option == "--best" and source == "frames" else folder / "0.gif"
+    assert main(["stream", model, str(tmp_path / source), option, str(output)]) == 1
+    assert "choose another" in capsys.readouterr().err
+    assert (folder / "0.gif").read_bytes() == before
+
+
+def test_a_file_that_vanishes_from_a_folder_costs_no_other(tmp_path):
+    for number in range(4):
+        Image.fromarray(CINE[number]).save(tmp_path / f"{number}.png")
+    with open_source(str(tmp_path)) as source:
+        came = list(source)
+        (tmp_path / "2.png").unlink()
+        stream = Stream(Halves(), came)
+        assert [answer.number for answer in stream] == [0, 1, 3]
+    assert stream.summary.undecodable == 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_streams_that_are_closed_at_the_start_do_no_harm(model, loop, number):
+    command = [sys.executable, "-m", "monai_fetalkd", "stream", model, loop]
+    process = subprocess.run(command, preexec_fn=lambda: os.close(number), capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in process.stderr
+    if number != 1:
+        assert lines(process.stdout)[1]["answered"] == 20

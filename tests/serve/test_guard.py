@@ -45,7 +45,15 @@ def test_anything_else_does_not(make_client, shown):
     assert response.status_code == 401
 
 
-def test_guesses_of_the_token_count_for_the_rate(make_client):
+def test_guesses_of_the_token_do_not_use_up_the_rate_of_those_who_have_it(make_client):
+    client = make_client(token=TOKEN, requests_per_minute=3)
+    for _ in range(5):
+        client.get("/metrics", headers={"authorization": "Bearer wrong"})
+    statuses = [client.get("/metrics", headers={"authorization": f"Bearer {TOKEN}"}).status_code for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+
+
+def test_guesses_of_the_token_have_a_rate(make_client):
     client = make_client(token=TOKEN, requests_per_minute=3)
     statuses = [client.get("/", headers={"authorization": f"Bearer {guess}"}).status_code for guess in range(4)]
     assert statuses == [401, 401, 401, 429]
@@ -90,9 +98,9 @@ def test_the_page_tells_the_limits(make_client):
     assert "{{" not in page
 
 
-def test_an_error_of_the_model_is_logged_and_not_told(make_client, make_recognizer, caplog):
+def test_an_error_is_logged_with_its_place_and_without_what_it_quotes(make_client, make_recognizer, caplog):
     def broken(*_):
-        raise RuntimeError("a secret")
+        raise RuntimeError(" ".join(["Jane", "Doe"]))
 
     recognizer = make_recognizer()
     recognizer.batch = broken
@@ -100,18 +108,21 @@ def test_an_error_of_the_model_is_logged_and_not_told(make_client, make_recogniz
     assert response.status_code == 500
     assert response.json() == {"detail": "The server has failed; its log tells why."}
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert "a secret" in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "in broken" in caplog.text
+    assert "Jane Doe" not in caplog.text
 
 
 def test_the_log_tells_requests_without_names(client, caplog):
     caplog.set_level(logging.INFO, logger="monai_fetalkd.serve")
     client.post("/predict", files={"file": ("Jane Doe.png", png())})
     client.get("/Jane-Doe?name=Jane")
+    client.request("JANE_DOE_1980", "/", headers={"x-name": "Jane"})
     lines = [
         record.getMessage().rpartition(",")[0] for record in caplog.records if record.name == "monai_fetalkd.serve"
     ]
-    assert lines == ["POST /predict 200", "GET other 404"]
-    assert "Jane" not in "".join(lines)
+    assert lines == ["POST /predict 200", "GET other 404", "other / 405"]
+    assert "jane" not in caplog.text.lower()
 
 
 def test_metrics_count_requests_and_frames(client):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from PIL import Image
 
 from monai_fetalkd.serve import Limits
 from monai_fetalkd.serve.limits import RateLimit, Refusal, Slots
-from monai_fetalkd.serve.upload import receive
+from monai_fetalkd.serve.upload import named, receive
 
 from ..frames.make import dataset
 from .conftest import cine, frame, png
@@ -26,7 +28,8 @@ class Slow:
 
     class_names = ("left", "right")
     threshold = None
-    attention = False
+    attention_grid = None
+    name, backend, metadata = "slow", "none", {}
 
     def __init__(self, wait):
         self._wait = wait
@@ -43,7 +46,7 @@ def temporary(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    assert list(folder.iterdir()) == []
+    assert [path for path in folder.iterdir() if not path.name.startswith("pymp-")] == []  # of multiprocessing
 
 
 def blank() -> bytes:
@@ -104,6 +107,15 @@ def test_a_form_must_hold_one_file(client, form):
     response = client.post("/predict", **form)
     assert response.status_code == 422
     assert response.json()["detail"].startswith("The form ")
+
+
+@pytest.mark.parametrize(
+    "charset", [b"undefined", b"punycode", b"idna", b"base64", b"nothing-of-the-kind", b"utf-16", b"\xff", b""]
+)
+def test_a_form_of_any_character_set_is_read_or_refused(client, charset):
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nBM\r\n--x--\r\n'
+    headers = {b"content-type": b"multipart/form-data; boundary=x; charset=" + charset}
+    assert client.post("/predict", content=form, headers=headers).status_code == 422
 
 
 def test_an_option_that_is_none_is_refused(client):
@@ -246,3 +258,40 @@ def test_clients_that_have_gone_are_forgotten():
 def test_limits_are_positive(name, value):
     with pytest.raises(ValueError, match=f"{name} must be positive"):
         Limits(**{name: value})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_an_upload_that_holds_its_decoder_is_given_up_and_others_are_answered_meanwhile(make_client, monkeypatch):
+    @contextmanager
+    def endless(upload):
+        """A file that cannot be opened before somebody writes to it, which nobody does."""
+        data = upload.read()
+        with named(io.BytesIO(data)) as path:
+            if data.startswith(b"BM"):
+                os.remove(path)
+                os.mkfifo(path)
+            yield path
+
+    monkeypatch.setattr("monai_fetalkd.serve.app.named", endless)
+    monkeypatch.setattr("monai_fetalkd.serve.recognition._check_kind", lambda path: None)
+    client = make_client(seconds=4)
+    statuses = []
+    first = threading.Thread(target=lambda: statuses.append(client.post("/predict", content=b"BM").status_code))
+    first.start()
+    start = time.perf_counter()
+    assert client.post("/predict", content=png()).status_code == 200
+    assert statuses == []
+    first.join(30)
+    assert statuses == [504]
+    assert time.perf_counter() - start < 10
+    assert client.post("/predict", content=png()).status_code == 200
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are listed on Linux")
+def test_an_upload_is_closed_while_it_is_read_as_windows_opens_no_file_twice():
+    with named(io.BytesIO(b"BM")) as path:
+        opened = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+        assert path not in opened
+        with open(path, "rb") as file:
+            assert file.read() == b"BM"
+    assert not os.path.exists(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from monai_fetalkd.frames import Frame, crop_to_sector
 from monai_fetalkd.runtime import Preprocessing
 from monai_fetalkd.serve.pictures import input_box
 
-from ..frames.make import compressed
+from ..frames.make import compressed, dataset
 from .conftest import THRESHOLD, cine, frame, png
 
 
@@ -94,26 +95,82 @@ def test_pictures_are_sent_where_asked_for(client):
     planes = ["left"] * 6 + ["right"] * 12
     assert client.post("/predict", content=cine(planes)).json()["pictures"] == []
     answer = client.post("/predict", params={"pictures": True}, content=cine(planes)).json()
-    assert [picture["frame"] for picture in answer["pictures"]] == [found["frame"] for found in answer["best"]]
-    for picture, plane in zip(answer["pictures"], ("left", "right"), strict=True):
+    assert [picture["frame"] for picture in answer["pictures"]] == list(range(18))  # those of a slider
+    best = {found["frame"] for found in answer["best"]}
+    assert {picture["frame"] for picture in answer["pictures"] if picture["attention"]} == best
+    for picture, plane in zip(answer["pictures"], planes, strict=True):
         assert (picture["height"], picture["width"]) == (40, 56)
         data = base64.b64decode(picture["source"].removeprefix("data:image/jpeg;base64,"))
         shown = np.asarray(Image.open(io.BytesIO(data)), dtype=float)
         assert np.abs(shown - frame(plane)).mean() < 8
 
 
-def test_a_picture_of_the_most_probable_frame_is_sent_where_there_is_no_plane(client):
+def test_where_there_is_no_plane_the_most_probable_frame_has_the_attention(client):
     answer = client.post("/predict", params={"pictures": True}, content=cine([None] * 3)).json()
-    assert [picture["frame"] for picture in answer["pictures"]] == [0]
+    assert [picture["attention"] is not None for picture in answer["pictures"]] == [True, False, False]
+    assert answer["missing"] == ["left", "right", "top"]
 
 
-def test_a_large_frame_is_sent_as_a_small_picture(client):
+def test_large_frames_are_sent_as_small_pictures_and_the_best_ones_larger(client):
+    pixels = np.stack([np.kron(frame(plane), np.ones((20, 40), np.uint8)) for plane in ("left", None)])
     stream = io.BytesIO()
-    Image.fromarray(frame("left")).resize((2000, 1000)).save(stream, "PNG")
-    [picture] = client.post("/predict?pictures=true", content=stream.getvalue()).json()["pictures"]
-    data = base64.b64decode(picture["source"].partition(",")[2])
-    assert Image.open(io.BytesIO(data)).size == (720, 360)
-    assert (picture["width"], picture["height"]) == (2000, 1000)
+    dataset(pixels, FrameTime=40).save_as(stream, enforce_file_format=True)
+    pictures = client.post("/predict?pictures=true", content=stream.getvalue()).json()["pictures"]
+    data = [base64.b64decode(picture["source"].partition(",")[2]) for picture in pictures]
+    assert [Image.open(io.BytesIO(picture)).size for picture in data] == [(720, 257), (360, 129)]
+    assert [(picture["width"], picture["height"]) for picture in pictures] == [(2240, 800)] * 2
+
+
+@pytest.mark.parametrize("shape", [(16, 5000), (5000, 16)])
+def test_a_frame_that_is_very_long_is_answered(client, shape):
+    pixels = np.random.default_rng(0).integers(60, 255, shape).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    response = client.post("/predict?pictures=true", content=stream.getvalue())
+    assert response.status_code == 200
+    assert response.json()["pictures"][0]["width"] == shape[1]
+
+
+def test_a_frame_that_is_not_finite_is_refused(client):
+    pixels = np.random.default_rng(0).uniform(0, 1000, (40, 56)).astype(np.float32)
+    pixels[0, 0], pixels[1, 1] = np.nan, np.inf
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "TIFF")
+    assert client.post("/predict", content=stream.getvalue()).status_code == 422
+
+
+def test_the_answer_names_the_model_and_the_planes_that_were_not_found(make_client, make_recognizer):
+    names = json.dumps(["left", "right", "Other"])
+    told = {"version": "1.2.0", "created": "2026-11-01T08:00:00+00:00", "checkpoint_sha256": "0a" * 32}
+    client = make_client(recognizer=make_recognizer(class_names=names, **told))
+    answer = client.post("/predict", content=cine(["top", "left"] * 4)).json()
+    assert (answer["model"]["name"], answer["model"]["version"]) == ("student", "1.2.0")
+    assert answer["model"]["checkpoint"] == "0a" * 32
+    assert "Other" not in [found["plane"] for found in answer["best"]] + answer["missing"]
+    assert {found["plane"] for found in answer["best"]} | set(answer["missing"]) == {"left", "right"}
+    page = client.get("/").text
+    for fact in ("student", "version 1.2.0", "2026-11-01", "0a0a0a0a0a0a", "Not a medical device"):
+        assert fact in page
+
+
+@pytest.mark.parametrize(("side", "told"), [(2, False), (6, False), (7, True)])
+def test_attention_of_a_coarse_grid_is_named_and_not_sent(make_client, make_recognizer, side, told):
+    client = make_client(recognizer=make_recognizer(attention=True, size=(side, side)))
+    answer = client.post("/predict?pictures=true", content=png()).json()
+    assert answer["model"]["attention_grid"] == [side, side]
+    assert (answer["pictures"][0]["attention"] is not None) == told
+
+
+def test_attention_has_the_outline_of_the_sector_where_the_network_sees_no_more(make_client, make_recognizer):
+    pixels = np.zeros((120, 160), np.uint8)
+    pixels[20:100, 30:130] = np.random.default_rng(0).integers(40, 200, (80, 100))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    for crop, box in ((True, (30, 20, 130, 100)), (False, (0, 0, 160, 120))):
+        client = make_client(recognizer=make_recognizer(attention=True, crop=crop))
+        [picture] = client.post("/predict?pictures=true", content=stream.getvalue()).json()["pictures"]
+        x, y = zip(*picture["attention"]["outline"], strict=True)
+        assert (min(x), min(y), max(x), max(y)) == pytest.approx(box, abs=2)
 
 
 def test_attention_is_told_where_the_model_has_it(client, make_client, make_recognizer):

@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from monai_fetalkd.frames import Frame
-from monai_fetalkd.stream import BestFrames, Overlay, Timeline, open_movie
+from monai_fetalkd.stream import BestFrames, Overlay, Timeline, open_movie, prepare_file
 
 from .make import NAMES, answer, half
 
@@ -40,6 +40,59 @@ def test_a_plane_of_any_name_gets_a_file_in_the_folder(tmp_path):
     best.add(answer(0, "../Fetal brain/4ch", (0.9, 0.1), probabilities=probabilities))
     best.write(tmp_path / "best")
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["..%2FFetal brain%2F4ch.png"]
+
+
+def test_the_best_frames_of_an_earlier_loop_are_removed_and_nothing_else(tmp_path):
+    Image.fromarray(half("left")).save(tmp_path / "drawing.png")
+    (tmp_path / "notes.png").write_text("no picture")
+    for plane in NAMES:
+        best = BestFrames()
+        best.prepare(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["drawing.png", "notes.png"]
+        best.add(answer(0, plane, (0.9, 0.1) if plane == "left" else (0.1, 0.9)))
+        best.write(tmp_path)
+        assert (tmp_path / f"{plane}.png").exists()
+
+
+@pytest.mark.parametrize("name", ["Other", "other", " OTHER "])
+def test_the_rest_is_no_plane_with_a_best_frame(name):
+    best = BestFrames()
+    best.add(answer(0, name, (0.9, 0.1), probabilities={name: 0.9, "brain": 0.1}))
+    assert best.frames == {}
+
+
+@pytest.mark.parametrize(
+    ("plane", "smoothed", "text"),
+    [("left", (0.84, 0.16), "left 84 %"), (None, (0.34, 0.66), "undecided (right 66 %)")],
+)
+def test_an_answer_for_people_never_gives_the_probability_of_no_plane(plane, smoothed, text):
+    assert answer(0, plane, smoothed).text == text
+
+
+def test_a_file_that_can_be_written_is_prepared_and_an_older_one_removed(tmp_path):
+    path = tmp_path / "new" / "loop.png"
+    prepare_file(path)
+    path.write_text("of an earlier patient")
+    prepare_file(path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["folder", "file/loop.png", "new/\0"])
+def test_a_file_that_cannot_be_written_is_told_before(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises((OSError, ValueError)):
+        prepare_file(tmp_path / name)
+
+
+def test_a_disk_without_room_is_told_with_the_name_of_the_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(OSError, match=r"loop\.png' cannot be written: No space left") as caught:
+        prepare_file(tmp_path / "loop.png")
+    assert caught.value.errno == 28
 
 
 def test_the_best_frames_keep_one_frame_a_plane_however_many_are_better():
@@ -90,6 +143,19 @@ def test_a_video_runs_as_long_as_its_source_though_frames_are_missing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["loop.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("times", "count"), [([0.0, 500.0, 510.0, 2000.0], 21), ([0.0, 3_600_000.0, 3_600_100.0, 3_600_500.0], 107)]
+)
+def test_a_video_keeps_step_with_the_times_of_its_source_and_cuts_long_pauses(tmp_path, times, count):
+    cv2 = pytest.importorskip("cv2")
+    movie = open_movie(tmp_path / "loop.mp4", fps=10)
+    for number, time in enumerate(times):
+        movie.add(Image.effect_noise((64, 48), 60).convert("RGB"), number, time)
+    movie.close()
+    capture = cv2.VideoCapture(str(tmp_path / "loop.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == count
+
+
 @pytest.mark.parametrize(("frames", "step"), [(5, 1), (1000, 8)])
 def test_a_gif_holds_a_bounded_choice_of_frames_and_runs_as_long_as_its_source(tmp_path, frames, step):
     film(tmp_path / "loop.gif", range(frames), shape=(20, 24))
@@ -100,6 +166,41 @@ def test_a_gif_holds_a_bounded_choice_of_frames_and_runs_as_long_as_its_source(t
         durations.append(picture.info["duration"])
     assert picture.n_frames == -(-frames // step)
     assert sum(durations) == 40 * step * picture.n_frames
+
+
+@pytest.mark.parametrize(("interval", "frames"), [(33.3, 30), (16.7, 60), (125.0, 8), (8.0, 125)])
+def test_a_gif_keeps_step_with_the_times_of_its_frames(tmp_path, interval, frames):
+    movie = open_movie(tmp_path / "loop.gif")
+    for number in range(frames):
+        movie.add(Image.effect_noise((24, 20), 60).convert("RGB"), number, interval * number)
+    movie.close()
+    durations = [frame.info["duration"] for frame in ImageSequence.Iterator(Image.open(tmp_path / "loop.gif"))]
+    assert min(durations) >= 20
+    assert sum(durations) == pytest.approx(interval * frames, abs=35)
+
+
+@pytest.mark.parametrize("shape", [(16, 5000), (5000, 16)])
+def test_frames_that_are_very_long_are_drawn(tmp_path, shape):
+    film(tmp_path / "loop.gif", range(2), shape)
+    assert Image.open(tmp_path / "loop.gif").n_frames == 2
+
+
+def test_a_film_that_is_incomplete_is_told(tmp_path, monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    movie = open_movie(tmp_path / "loop.mp4")
+    for number in range(3):
+        movie.add(Image.effect_noise((64, 48), 60).convert("RGB"), number)
+    release = movie._writer.release
+
+    def release_and_lose():
+        release()
+        (tmp_path / "loop.part.mp4").write_bytes((tmp_path / "loop.part.mp4").read_bytes()[:200])
+
+    movie._writer = type("Full", (), {"release": staticmethod(release_and_lose)})
+    with pytest.raises(OSError, match="loop.mp4"):
+        movie.close()
+    assert list(tmp_path.iterdir()) == []
+    assert cv2
 
 
 def test_frames_of_another_size_are_fitted_to_the_first(tmp_path):

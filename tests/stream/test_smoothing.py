@@ -71,3 +71,15 @@ def test_a_probability_of_zero_does_not_rule_a_class_out_for_ever():
 def test_a_negative_delay_is_refused():
     with pytest.raises(ValueError, match="0 or more, not -1"):
         Smoothing(-1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("delay", [0, 3])
+def test_what_is_not_finite_is_refused_and_spoils_nothing(value, delay):
+    smoothing, untouched = Smoothing(delay), Smoothing(delay)
+    first, second = np.array([0.9, 0.1]), np.array([0.2, 0.8])
+    for one in (smoothing, untouched):
+        one.update(first)
+    with pytest.raises(ValueError, match="finite"):
+        smoothing.update(np.array([value, 0.5]))
+    np.testing.assert_array_equal(smoothing.update(second), untouched.update(second))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from io import BytesIO
 
 import numpy as np
@@ -103,12 +104,13 @@ def test_a_video_is_read_with_its_times(tmp_path):
     with open_source(str(tmp_path / "loop.avi")) as source:
         came = list(source)
     assert (source.live, source.fps) == (False, 20)
-    assert [arrival.time for arrival in came] == [0, 50, 100, 150, 200, 250]
+    assert [arrival.time for arrival in came] == pytest.approx([0, 50, 100, 150, 200, 250])
     for number, pixels in enumerate(decoded(came)):
         expected = half("left" if number < 3 else "right", number, (48, 64))
         assert abs(pixels - expected).mean() < 20  # it was compressed
 
 
+MULTIPART = b"\r\n--b\r\nContent-Type: image/jpeg\r\nContent-Length: 1234\r\n\r\n"
 PNG, JPEG = encoded(half("left", 1), "PNG"), encoded(half("right", 2), "JPEG")
 LEFT, RIGHT = half("left", 1), np.asarray(Image.open(BytesIO(JPEG)))
 
@@ -127,13 +129,16 @@ def jpeg_with_preview():
         (PNG + JPEG + PNG, [LEFT, RIGHT, LEFT]),
         (PNG + jpeg_with_preview() + PNG, [LEFT, RIGHT, LEFT]),
         (PNG + encoded(half("left", 1), "JPEG", progressive=True, quality=100) + PNG, [LEFT, "any", LEFT]),
-        (b"junk" + PNG + bytes(3000) + JPEG, [None, LEFT, None, RIGHT]),
+        (b"junk" + PNG + bytes(3000) + JPEG, [LEFT, RIGHT]),  # text and padding are no frames
+        (b"\x80junk" + PNG + b"\x80" * 3000 + JPEG, [None, LEFT, None, RIGHT]),
+        (MULTIPART + PNG + MULTIPART + JPEG + b"\r\n--b--\r\n", [LEFT, RIGHT]),
+        (MULTIPART + PNG + MULTIPART + JPEG[20:] + MULTIPART + JPEG, [LEFT, None, RIGHT]),
         (PNG[:900] + PNG + JPEG, [None, LEFT, RIGHT]),
         (JPEG[:800] + JPEG + PNG, [None, RIGHT, LEFT]),
         (JPEG[:200] + JPEG + JPEG + PNG, [None, RIGHT, RIGHT, LEFT]),
         (PNG + JPEG + PNG[:900], [LEFT, RIGHT, None]),
         (PNG[:400] + bytes(50) + PNG[450:] + JPEG, [None, RIGHT]),
-        (b"no picture at all", [None]),
+        (b"no picture at all", []),
     ],
 )
 @pytest.mark.parametrize("stream", [BytesIO, Trickle])
@@ -179,9 +184,70 @@ def test_what_is_no_source_is_refused_in_one_sentence(tmp_path, monkeypatch, cin
         pass
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "loop.m3u8", "loop.avi", "loop.mp4", "art.ans"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_text_is_no_video_whatever_its_name(tmp_path, name, encoding):
+    pytest.importorskip("cv2")
+    (tmp_path / name).write_text("#EXTM3U\nhttp://camera.example/loop.ts\n" * 20, encoding=encoding)
+    with pytest.raises(ValueError, match=name), open_source(str(tmp_path / name)):
+        pass
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Writes a video of 30 frames in Motion JPEG, of which some have lost their header."""
+    cv2 = pytest.importorskip("cv2")
+
+    def write(damaged, kept=1.0):
+        path = tmp_path / "loop.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (64, 48))
+        for number in range(30):
+            writer.write(np.repeat(half("left", number, (48, 64))[..., None], 3, axis=2))
+        writer.release()
+        data = bytearray(path.read_bytes())
+        starts = [match.start() for match in re.finditer(b"\xff\xd8\xff", data)]
+        for number in damaged:
+            data[starts[number] : starts[number] + 600] = bytes(600)
+        path.write_bytes(data[: int(kept * len(data))])
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("damaged", [[10], [0], [10, 11, 12, 20], [0, 1, 28]])
+def test_damaged_frames_of_a_video_cost_no_other(video, damaged):
+    with open_source(video(damaged)) as source:
+        came = list(source)
+    assert [arrival.number for arrival in came] == list(range(30))
+    assert [number for number, pixels in enumerate(decoded(came)) if pixels is None] == damaged
+    last = came[-1].time - came[0].time
+    assert last == pytest.approx(50 * 29, abs=50 * len(damaged))
+
+
+def test_a_video_that_ends_early_is_told(video, caplog):
+    with open_source(video([], kept=0.5)) as source:
+        assert 5 < len(list(source)) < 25
+    assert "30 frames" in caplog.text
+
+
+def test_a_gif_tells_how_long_each_frame_lasts(tmp_path):
+    first, *others = [Image.fromarray(half("left", number)) for number in range(4)]
+    first.save(tmp_path / "loop.gif", save_all=True, append_images=others, duration=[100, 40, 60, 200])
+    with open_source(str(tmp_path / "loop.gif")) as source:
+        came = list(source)
+    assert [arrival.time for arrival in came] == [0, 100, 140, 200]
+    assert source.fps == pytest.approx(15)
+
+
+def test_closed_standard_input_is_told(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="Standard input is closed"), open_source("-"):
+        pass
+
+
 def test_a_video_without_opencv_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    (tmp_path / "loop.mp4").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "loop.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(range(256)))
     with pytest.raises(ValueError, match=r"pip install .*\[stream\]"), open_source(str(tmp_path / "loop.mp4")):
         pass
 

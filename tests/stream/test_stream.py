@@ -10,7 +10,7 @@ from monai_fetalkd.frames import Frame, FrameError
 from monai_fetalkd.stream import Arrival, Smoothing, Stream
 from monai_fetalkd.stream.answers import Durations
 
-from .make import DAMAGED, Halves, arrivals
+from .make import DAMAGED, Halves, arrivals, half
 
 LOOP = ["left"] * 10 + ["right"] * 10
 
@@ -112,3 +112,24 @@ def test_quantiles_of_durations_are_right_to_one_percent():
     for fraction in (0.05, 0.5, 0.95, 1):
         expected = np.quantile(values, fraction, method="inverted_cdf")
         assert durations.quantile(fraction) == pytest.approx(expected, rel=0.0101)
+
+
+@pytest.mark.parametrize("level", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["frame", "network"])
+def test_a_frame_that_is_not_finite_is_counted_and_spoils_no_other(level, place):
+    class Spoilt(Halves):
+        def __call__(self, pixels, region=None):
+            return super().__call__(pixels) * (level if place == "network" and pixels[0, 0] == 77 else 1)
+
+    def spoilt():
+        pixels = half("left").astype(np.float32)
+        pixels[0, 0] = level if place == "frame" else 77
+        return Frame(pixels)
+
+    source = list(arrivals(["left"] * 4))
+    source[1] = Arrival(1, 40.0, spoilt)
+    stream = Stream(Spoilt(), source)
+    answers = list(stream)
+    assert [one.number for one in answers] == [0, 2, 3]
+    assert all(np.isfinite(list(one.smoothed.values())).all() for one in answers)
+    assert stream.summary.undecodable == 1

@@ -11,6 +11,11 @@ const percent = (value) => (value > 0.9995 && value < 1 ? "> 99.9 %" : `${(100 *
 const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 const seconds = (frame) => (frame.time_ms === null ? "" : `, ${(frame.time_ms / 1000).toFixed(2)} s`);
 const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const answer = (frame) => {
+  const { smoothed } = frame;
+  const [top] = Object.entries(smoothed).reduce((one, other) => (other[1] > one[1] ? other : one));
+  return frame.plane ? `${frame.plane}, ${percent(frame.probability)}` : `Undecided (${top} ${percent(frame.probability)})`;
+};
 const title = (frame) => `frame ${frame.frame}${seconds(frame)}`;
 
 function say(text, isAlert = false) {
@@ -47,25 +52,28 @@ async function send(file) {
 
 function show(content) {
   prediction = content;
-  const { frames, undecodable, pictures, threshold } = content;
+  const { frames, undecodable, pictures, missing, best, threshold, model } = content;
   const isSingle = frames.length + undecodable.length === 1;
   at("answer").className = isSingle ? "single" : "cine";
   at("answer").hidden = false;
   say(`${count(frames.length, "frame")} in ${duration(content.ms)}`);
   showVerdict(isSingle);
+  at("missing").hidden = isSingle || missing.length === 0;
+  at("missing").textContent = `Not found: ${missing.join(", ")}.`;
   at("undecodable").hidden = undecodable.length === 0;
   if (undecodable.length) {
     at("undecodable").textContent = `${count(undecodable.length, "frame")} cannot be read: ${undecodable.join(", ")}.`;
   }
-  at("pictures").replaceChildren(...pictures.map((picture) => showPicture(picture, isSingle)));
-  const explained = pictures.some((picture) => picture.attention);
-  at("attend").hidden = !explained;
-  at("unexplained").hidden = explained;
+  const surest = frames.reduce((one, other) => (other.probability > one.probability ? other : one));
+  const first = best.length ? best.map((found) => found.frame) : [surest.frame];
+  const shown = first.map((number) => pictures.find((picture) => picture.frame === number));
+  at("pictures").replaceChildren(...shown.map((picture) => showPicture(picture, isSingle)));
+  showAttention(shown, model.attention_grid);
   at("threshold").hidden = threshold === null;
-  at("threshold").textContent = `Below ${percent(threshold)} the answer is no standard plane.`;
+  at("threshold").textContent = `Below ${percent(threshold)} the model is undecided.`;
   at("timeline").hidden = isSingle;
   if (!isSingle) showTimeline();
-  select(pictures[0].frame);
+  select(first[0]);
   at("verdict").focus();
 }
 
@@ -73,17 +81,27 @@ function showVerdict(isSingle) {
   const { frames, best } = prediction;
   if (isSingle) {
     const [frame] = frames;
-    const [top] = Object.entries(frame.probabilities).reduce((one, other) => (other[1] > one[1] ? other : one));
-    at("verdict").textContent = frame.plane ?? "No standard plane";
+    at("verdict").textContent = frame.plane ?? answer(frame);
     at("explanation").textContent = frame.plane
       ? `with a probability of ${percent(frame.probability)}`
-      : `The most probable one is ${top}, with ${percent(frame.probability)} only.`;
+      : "The most probable class is not certain enough for an answer.";
     return;
   }
-  at("verdict").textContent = best.length ? "Best frames" : "No standard plane";
+  at("verdict").textContent = best.length ? "Best frames" : "No plane found";
   at("explanation").textContent = best.length
     ? "One of each plane that was found, with its probability."
-    : "No frame is certain enough. The most probable one is shown.";
+    : "The frame with the most certain answer is shown.";
+}
+
+function showAttention(shown, grid) {
+  const explained = shown.some((picture) => picture.attention);
+  const size = grid && `${grid[0]} × ${grid[1]} positions`;
+  at("attend").hidden = !explained;
+  at("attend").querySelector("span").textContent = `Show where the network attends (${size}, smoothed)`;
+  at("unexplained").hidden = explained;
+  at("unexplained").textContent = grid
+    ? `The attention of this model has ${size}: too few to show where it looks.`
+    : "This model does not tell where it attends.";
 }
 
 function showPicture(picture, isSingle) {
@@ -94,12 +112,12 @@ function showPicture(picture, isSingle) {
   image.src = picture.source;
   image.width = picture.width;
   image.height = picture.height;
-  image.alt = `Frame ${picture.frame}: ${frame.plane ?? "no standard plane"}`;
+  image.alt = `Frame ${picture.frame}: ${answer(frame)}`;
   if (picture.attention) drawAttention(canvas, picture);
   const caption = figure.querySelector("figcaption");
   caption.hidden = isSingle;
-  caption.querySelector("b").textContent = frame.plane ?? "No standard plane";
-  caption.querySelector("span").textContent = percent((best ?? frame).probability);
+  caption.querySelector("b").textContent = best ? best.plane : answer(frame);
+  caption.querySelector("span").textContent = best ? percent(best.probability) : "";
   const button = caption.querySelector("button");
   button.textContent = title(frame);
   button.addEventListener("click", () => select(picture.frame));
@@ -107,7 +125,7 @@ function showPicture(picture, isSingle) {
 }
 
 function drawAttention(canvas, picture) {
-  const { values, box } = picture.attention;
+  const { values, box, outline } = picture.attention;
   const grid = new ImageData(values[0].length, values.length);
   values.flat().forEach((value, index) => grid.data.set([...ATTENTION, 255 * OPACITY * value], 4 * index));
   const small = document.createElement("canvas");
@@ -119,6 +137,9 @@ function drawAttention(canvas, picture) {
   canvas.height = Math.round(scale * picture.height);
   const [top, left, bottom, right] = box.map((edge) => scale * edge);
   const context = canvas.getContext("2d");
+  context.beginPath();
+  for (const [x, y] of outline) context.lineTo(scale * x, scale * y);
+  context.clip(); // the network has seen nothing outside of the sector
   context.imageSmoothingQuality = "high";
   context.drawImage(small, left, top, right - left, bottom - top);
 }
@@ -173,16 +194,21 @@ function drawProbability(name, total) {
 }
 
 function select(number) {
-  const { classes, frames, undecodable } = prediction;
+  const { classes, frames, undecodable, pictures } = prediction;
   const total = frames.length + undecodable.length;
   const frame = frames.find((other) => other.frame === number);
-  const answer = frame ? `${frame.plane ?? "no standard plane"}, ${percent(frame.probability)}` : "cannot be read";
+  const told = frame ? answer(frame) : "cannot be read";
   const name = frame ? title(frame) : `frame ${number}`;
   at("position").value = number;
-  at("position").setAttribute("aria-valuetext", `${name}: ${answer}`);
+  at("position").setAttribute("aria-valuetext", `${name}: ${told}`);
+  const [image, caption] = at("viewer").children;
+  image.src = pictures.find((picture) => picture.frame === number)?.source ?? "data:,";
+  image.alt = `F${name.slice(1)}`;
+  image.hidden = !frame;
+  caption.textContent = `F${name.slice(1)}: ${told}`;
   at("selected").textContent = total === 1 ? "Probabilities" : `F${name.slice(1)}`;
   at("reading").hidden = total === 1;
-  at("reading").textContent = frame ? `Over the frames so far: ${answer}. This frame alone:` : "It cannot be read.";
+  at("reading").textContent = frame ? `Over the frames so far: ${told}. This frame alone:` : "It cannot be read.";
   for (const cursor of document.querySelectorAll(".cursor")) cursor.style.left = `${(100 * (number + 0.5)) / total}%`;
   at("bars").replaceChildren(...(frame ? classes.map((plane) => drawBar(frame, plane)) : []));
 }
@@ -198,7 +224,7 @@ function drawBar(frame, plane) {
 }
 
 at("file").addEventListener("change", () => at("file").files[0] && send(at("file").files[0]));
-at("overlay").addEventListener("change", () => at("pictures").classList.toggle("plain", !at("overlay").checked));
+at("overlay").addEventListener("change", () => at("pictures").classList.toggle("attended", at("overlay").checked));
 at("position").addEventListener("input", () => select(Number(at("position").value)));
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
