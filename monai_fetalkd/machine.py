@@ -1,0 +1,64 @@
+"""Errors of the machine, such as a full disk, told apart from errors of the data."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["machine_error", "writing"]
+
+_DISK_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}  # no quota on Windows
+_OF_THE_MACHINE = _DISK_FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def machine_error(error: BaseException | None) -> OSError | MemoryError | None:
+    """The error of the machine behind an error: a disk that is full or read-only, too many open files, no memory.
+
+    Args:
+        error: the error; those that it was raised from, or while handling, are looked at too.
+
+    Returns:
+        The error of the machine; None where there is none.
+
+    Example:
+        >>> machine_error(ValueError("damaged")) is None
+        True
+        >>> machine_error(OSError(errno.ENOSPC, "No space left on device"))
+        OSError(28, 'No space left on device')
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file, or the folder, that cannot be written because the disk is full.
+
+    Torch raises an error of its own when the disk fills up in the middle of a file: give ``torch.save`` an open file,
+    not a path, and the error of the disk is behind that.
+
+    Args:
+        path: what is written.
+
+    Raises:
+        OSError: when the disk is full.
+
+    Example:
+        >>> with writing("model.pt"):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 28] No space left on device: 'model.pt'
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = machine_error(error)
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+            raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
+        raise
