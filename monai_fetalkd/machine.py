@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["machine_error", "writing"]
+__all__ = ["check_writable", "machine_error", "writing"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}  # no quota on Windows
 _OF_THE_MACHINE = _DISK_FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -62,3 +64,28 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
             raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
         raise
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Check that files can be written into a folder, which is made where it does not exist.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        OSError: when they cannot.
+
+    Example:
+        >>> check_writable("/dev/null/results")
+        Traceback (most recent call last):
+        ...
+        OSError: The folder '/dev/null/results' cannot be written (Not a directory): choose another, or mend its rights.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise OSError(
+            f"The folder '{folder}' cannot be written ({error.strerror}): choose another, or mend its rights."
+        ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ from monai.networks.utils import eval_mode
 from torch import nn
 
 from monai_fetalkd.locks import hold_folder
-from monai_fetalkd.machine import machine_error
+from monai_fetalkd.machine import check_writable, machine_error
 
 __all__ = [
     "check_networks",
@@ -61,6 +60,7 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
         KeyError: when the config has no such item.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "net.json").write_text('{"width": 2, "layer": {"_target_": "torch.nn.Linear",'
         ...     ' "in_features": "@width", "out_features": 1}}')
@@ -151,12 +151,7 @@ def prepare_run(
         torch.set_num_threads(threads)
     _check_device(device)
     folder = Path(log_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"The folder '{folder}' for logs and results cannot be written: {error.strerror}.") from error
+    check_writable(folder)
     rank = idist.get_rank()
     if rank == 0:
         hold_folder(folder)
