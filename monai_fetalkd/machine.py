@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_writable", "machine_error", "writing"]
+__all__ = ["check_writable", "machine_error", "told", "writing"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}  # no quota on Windows
 _OF_THE_MACHINE = _DISK_FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -64,6 +64,24 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
             raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
         raise
+
+
+def told(error: BaseException) -> str:
+    """An error in a sentence; Python's own of a file come as numbers, ``[Errno 13] Permission denied: 'a.json'``.
+
+    Args:
+        error: the error.
+
+    Returns:
+        The sentence.
+
+    Example:
+        >>> told(PermissionError(errno.EACCES, "Permission denied", "a.json"))
+        "'a.json': Permission denied."
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return f"'{error.filename}': {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

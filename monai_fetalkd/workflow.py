@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from monai.networks.utils import eval_mode
 from torch import nn
 
 from monai_fetalkd.locks import hold_folder
-from monai_fetalkd.machine import check_writable, machine_error
+from monai_fetalkd.machine import check_writable, machine_error, told
 
 __all__ = [
     "check_networks",
@@ -147,6 +148,7 @@ def prepare_run(
         OSError: when the folder cannot be written, or another run is writing there.
     """
     sys.excepthook = told_plainly
+    _silence_mlflow()
     if threads is not None:
         torch.set_num_threads(threads)
     _check_device(device)
@@ -226,6 +228,16 @@ def _log_to(to_file: logging.FileHandler, quiet: bool) -> None:
     root.addHandler(to_file)
 
 
+def _silence_mlflow() -> None:
+    """Let MLflow, which MONAI imports with its handlers, tell nobody that it is used."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # who wants it has said "false"
+    if "mlflow" in sys.modules:
+        with suppress(ImportError):  # before MLflow 3.2 there was none
+            from mlflow.telemetry import set_telemetry_client
+
+            set_telemetry_client()
+
+
 def _check_device(name: str | torch.device) -> None:
     try:
         device = torch.device(name)
@@ -250,12 +262,12 @@ def told_plainly(kind: type[BaseException], error: BaseException, trace: Traceba
     if not isinstance(error, (ValueError, OSError, FloatingPointError)):
         sys.__excepthook__(kind, error, trace)
         return
-    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (error,), (kind, error, trace))
+    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (told(error),), (kind, error, trace))
     for handler in logging.getLogger().handlers:
         if handler.name == _LOG_FILE:
             handler.handle(record)
     rank = idist.get_rank()
-    print(f"error (rank {rank}): {error}" if rank else f"error: {error}", file=sys.stderr)
+    print(f"error (rank {rank}): {told(error)}" if rank else f"error: {told(error)}", file=sys.stderr)
 
 
 def _of_the_machine(error: BaseException) -> OSError | None:

@@ -25,18 +25,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from monai_fetalkd.commands.values import path, share
+
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("--config_file", nargs="+", required=True, metavar="FILE", help="the configs of the training")
-    parser.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of the student, such as model.pt")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder for the files")
-    parser.add_argument("--dataset_dir", metavar="DATA", help="what holds the frames (default: as the configs say)")
+    parser.add_argument(
+        "--config_file", type=path, nargs="+", required=True, metavar="FILE", help="the configs of the training"
+    )
+    parser.add_argument(
+        "--ckpt", type=path, required=True, metavar="FILE", help="checkpoint of the student, such as model.pt"
+    )
+    parser.add_argument("--output_dir", type=path, required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument(
+        "--dataset_dir", type=path, metavar="DATA", help="what holds the frames (default: as the configs say)"
+    )
     parser.add_argument(
         "--agreement",
-        type=float,
+        type=share,
         default=0.98,
         metavar="SHARE",
         help="least share of frames on which INT8 decides as float32 does (0.98)",

@@ -86,7 +86,10 @@ class BadFrames:
         listed = f" They are listed in '{self.path}'." if self.path is not None else ""
         said = f"{count} of {total} frames cannot be read"
         if count > self.limit * total:
-            raise ValueError(f"{said}, more than the limit of {self.limit:.0%} (max_skipped).{listed}")
+            raise ValueError(
+                f"{said}, more than the limit of {self.limit:.0%}: replace them, or raise the limit "
+                f"(--max_skipped {count / total:.2g} or more).{listed}"
+            )
         logger.warning("%s and are left out.%s", said, listed)
 
     @idist.one_rank_only()  # all ranks have read the same frames

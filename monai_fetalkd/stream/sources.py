@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from monai_fetalkd.frames import FrameError, find_frames, read_frame
+from monai_fetalkd.frames import Frame, FrameError, find_frames, read_frame
 from monai_fetalkd.frames.frame import FrameSource
 from monai_fetalkd.frames.kinds import HEAD, sniff
 from monai_fetalkd.frames.reader import open_frames
@@ -110,7 +110,14 @@ def _rate(file: FrameSource) -> float | None:
 
 def _folder(rows: list[dict[str, Any]], fps: float | None) -> Iterator[Arrival]:
     for number, row in enumerate(sorted(rows, key=_natural)):
-        yield Arrival(number, _time(number, fps), partial(read_frame, row["image"], row.get("frame")))
+        yield Arrival(number, _time(number, fps), partial(_listed, row))
+
+
+def _listed(row: dict[str, Any]) -> Frame:
+    try:
+        return read_frame(row["image"], row.get("frame"))
+    except FileNotFoundError:
+        raise FrameError(row["image"], "it has been deleted since the folder was listed") from None
 
 
 def _natural(row: dict[str, Any]) -> list[str | int]:
