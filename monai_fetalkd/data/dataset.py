@@ -205,9 +205,9 @@ def _named(row: Mapping[str, Any], error: BaseException) -> ValueError:
     while cause is not None:
         if isinstance(cause, FrameError):
             return cause
-        if isinstance(cause, FileNotFoundError):
-            return ValueError(f"The frame '{row['image']}' does not exist.")
         cause = cause.__cause__
+    if not os.path.exists(row["image"]):
+        return ValueError(f"The frame '{row['image']}' does not exist.")
     named = ValueError(
         f"The frame '{row['image']}' cannot be read: it is damaged, truncated or of a kind that these transforms do "
         "not take; replace it or take it out of the datalist."
