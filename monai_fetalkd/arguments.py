@@ -8,6 +8,7 @@ import os
 import pydoc
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def check_names(
 ) -> None:
     """Check that every item of a config is used.
 
-    An item is used when another refers to it, when MONAI reads it, or when it is run. What a file of the config folder
-    says itself may be without use, such as the learning rate of an optimizer that was replaced. An argument of a
-    component must be one that it takes.
+    An item is used when another refers to it, when MONAI reads it, or when it is run. What the config files have may be
+    without use, such as the learning rate of an optimizer that was replaced. An argument of a component must be one
+    that it takes.
 
     Args:
         parser: the config.
@@ -85,7 +86,8 @@ def check_names(
     parser.resolve_macro_and_relative_ids()
     config = {name: value for name, value in parser.get().items() if not name.startswith("_")}
     used = set(_references(config)) | _READ_BY_MONAI | {entry.replace("#", _SEP) for entry in entries}
-    slips = [item for item, value in _unused(config, "", used) if not _in_a_file(item, value, config_dir)]
+    files = _files_of(config, config_dir)
+    slips = [item for item in _unused(config, "", used) if not any(_has(content, item) for content in files)]
     told = [f"'{_shown(item)}'{_near(item, config)}" for item in slips]
     if told:
         correct = "correct the name" if len(told) == 1 else "correct the names"
@@ -172,7 +174,7 @@ def _references(config: Any) -> Iterator[str]:
         yield from ReferenceResolver.match_refs_pattern(config)
 
 
-def _unused(section: Mapping[str, Any], above: str, used: Collection[str]) -> Iterator[tuple[str, Any]]:
+def _unused(section: Mapping[str, Any], above: str, used: Collection[str]) -> Iterator[str]:
     """The items that nothing refers to and that refer to nothing: those that do are run, or read, from outside."""
     for name, value in section.items():
         item = f"{above}{name}"
@@ -181,25 +183,32 @@ def _unused(section: Mapping[str, Any], above: str, used: Collection[str]) -> It
         if value and isinstance(value, dict) and not ConfigComponent.is_instantiable(value):
             yield from _unused(value, f"{item}{_SEP}", used)
         elif not any(other.startswith(f"{item}{_SEP}") for other in used) and not any(_references(value)):
-            yield item, value
+            yield item
 
 
-def _in_a_file(item: str, value: Any, config_dir: str | os.PathLike[str]) -> bool:
-    """Whether a file of a folder of configs gives an item this value."""
-    return any(_same(ConfigParser.load_config_file(file), item, value) for file in Path(config_dir).glob("*.json"))
+def _files_of(config: Mapping[str, Any], config_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The files of a folder of which a config has all items: MONAI does not keep which ones it was read from."""
+    found = []
+    for file in sorted(Path(config_dir).glob("*")):
+        if file.suffix in (".json", ".yaml", ".yml"):
+            with suppress(ValueError):  # another file, that is no config
+                found.append(ConfigParser.load_config_file(file))
+    return [content for content in found if all(_plain(name).partition(_SEP)[0] in config for name in content)]
 
 
-def _same(section: Any, item: str, value: Any) -> bool:
-    if not item:
-        return section == value
-    if not isinstance(section, dict):
-        return False
+def _has(section: Any, item: str) -> bool:
+    if not item or not isinstance(section, dict):
+        return not item
     for name, inner in section.items():
-        known = name.lstrip("+").replace("#", _SEP)  # as a file that is merged into others spells it
-        rest = item[len(known) + len(_SEP) :]
-        if (item == known or item.startswith(f"{known}{_SEP}")) and _same(inner, rest, value):
-            return True
+        known = _plain(name)
+        if item == known or item.startswith(f"{known}{_SEP}"):
+            return _has(inner, item[len(known) + len(_SEP) :])
     return False
+
+
+def _plain(name: str) -> str:
+    """The id that a file means by a name, which may be merged into what others say."""
+    return name.lstrip("+").replace("#", _SEP)
 
 
 def _components(config: Any, item: str) -> Iterator[tuple[str, dict[str, Any]]]:

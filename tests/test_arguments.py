@@ -102,10 +102,41 @@ def test_a_default_may_be_of_no_use_any_more(run, capsys):
     assert "nothing else" in capsys.readouterr().out
 
 
-def test_an_argument_that_a_change_has_made_useless_is_told(run):
+def test_an_argument_may_be_of_no_use_beside_another(run):
+    run(**{"run": ["$print('nothing else')"], "teacher#lr": 0.2})
+
+
+@pytest.mark.parametrize(
+    "other", ['{"split": "testing", "ckpt": "model.pt", "run": ["$print(@split, @ckpt)"]}', "no config"]
+)
+def test_an_item_of_a_config_that_is_not_read_is_a_slip(run, config, other):
+    config.with_name("evaluate.json").write_text(other)
     with pytest.raises(RuntimeError) as caught:
-        run(**{"run": ["$print('nothing else')"], "teacher#lr": 0.2})
-    assert "'teacher#lr'" in str(cause(caught))
+        run(ckpt="model.pt")
+    assert "'ckpt'" in str(cause(caught))
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        "train",
+        "train phantom ultrasound",
+        "train evaluate multi_gpu_evaluate",
+        "train export",
+        "train qat",
+        "train multi_gpu_train",
+        "train federated",
+        "inference",
+        "inference ultrasound",
+        "inference inference_trt",
+    ],
+)
+def test_the_configs_of_the_bundle_are_right(project_dir, configs):
+    folder = project_dir / "bundle" / "configs"
+    parser = ConfigParser()
+    parser.read_config([folder / f"{name}.json" for name in configs.split()])
+    check_names(parser, folder)
+    read_values(parser.get())
 
 
 @pytest.mark.parametrize("name", ["run_id", "init_id", "tracking_uri", "experiment_name", "run_name"])
