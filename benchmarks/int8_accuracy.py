@@ -63,12 +63,14 @@ def compare(study: Study, cell: Cell, bits: int, continued: bool, folder: Path) 
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-    parser = ConfigParser()
-    parser.read_config([*study.configs, str(configs / "export.json")])
     exported = {"ckpt": str(checkpoint), "export_dir": str(folder / "exported"), "weight_bits": bits, "agreement": 0.0}
-    parser.update({**cell.overrides, **exported})
-    parser.get_parsed_content("initialize")
-    content = parser.get_parsed_content("export")()
+    workflow = ConfigWorkflow(
+        config_file=[*study.configs, str(configs / "export.json")],
+        logging_file=False,
+        **{**cell.overrides, **exported},
+    )
+    workflow.initialize()
+    (content,) = workflow.run()
     files = {"float32": content["student.onnx"], "int8": content["student.int8.onnx"]}
     result: dict[str, Any] = {name: {key: file[key] for key in FIGURES} for name, file in files.items()}
     result["frames"] = sum(part["frames"] for part in content["student.onnx"]["by_class"].values())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +18,18 @@ from monai.bundle import ConfigParser
 from monai.networks.utils import eval_mode
 from torch import nn
 
-__all__ = ["check_networks", "config_item", "fitting_threads", "native_precision", "prepare_run", "root_error"]
+from monai_fetalkd.locks import hold_folder
+from monai_fetalkd.machine import check_writable, machine_error, told
+
+__all__ = [
+    "check_networks",
+    "config_item",
+    "fitting_threads",
+    "native_precision",
+    "prepare_run",
+    "root_error",
+    "told_plainly",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +37,6 @@ _LOG_FILE = "monai_fetalkd log file"  # name of the handler
 
 # MONAI wraps the error of a component or an expression in these, once for each level of the config
 _WRAPPERS = ("Failed to instantiate component", "Failed to evaluate", "applying transform")
-
 
 # what gloo says when another rank has gone
 _GLOO_ALONE = ("Connection closed by peer", "Connection reset by peer")
@@ -51,6 +61,7 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
         KeyError: when the config has no such item.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "net.json").write_text('{"width": 2, "layer": {"_target_": "torch.nn.Linear",'
         ...     ' "in_features": "@width", "out_features": 1}}')
@@ -119,7 +130,7 @@ def prepare_run(
     quiet: bool = False,
     threads: int | None = None,
 ) -> None:
-    """Check what a run needs before it costs anything, and set up how it speaks.
+    """Check what a run needs before it costs anything, hold its folder, and set up how it speaks.
 
     Log lines of level INFO go to the terminal as the logging config says, and to ``<log_dir>/log.txt`` always. An
     error that the user can mend is told in one sentence, with its traceback in the log file alone; any other keeps
@@ -133,22 +144,19 @@ def prepare_run(
         threads: threads of PyTorch on the CPU, see :func:`fitting_threads`; None leaves them as they are.
 
     Raises:
-        ValueError: when a GPU is asked for that is not there.
-        OSError: when the folder cannot be written.
+        ValueError: when a device is asked for that is not there.
+        OSError: when the folder cannot be written, or another run is writing there.
     """
-    sys.excepthook = _told_plainly
+    sys.excepthook = told_plainly
+    _silence_mlflow()
     if threads is not None:
         torch.set_num_threads(threads)
-    _check_device(torch.device(device))
+    _check_device(device)
     folder = Path(log_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"The folder '{folder}' for logs and results cannot be written: {error.strerror}.") from error
+    check_writable(folder)
     rank = idist.get_rank()
     if rank == 0:
+        hold_folder(folder)
         _log_to(logging.FileHandler(folder / "log.txt", encoding="utf-8"), quiet)
     else:
         errors = logging.FileHandler(folder / f"log_rank{rank}.txt", encoding="utf-8", delay=True)
@@ -220,7 +228,21 @@ def _log_to(to_file: logging.FileHandler, quiet: bool) -> None:
     root.addHandler(to_file)
 
 
-def _check_device(device: torch.device) -> None:
+def _silence_mlflow() -> None:
+    """Let MLflow, which MONAI imports with its handlers, tell nobody that it is used."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # who wants it has said "false"
+    if "mlflow" in sys.modules:
+        with suppress(ImportError):  # before MLflow 3.2 there was none
+            from mlflow.telemetry import set_telemetry_client
+
+            set_telemetry_client()
+
+
+def _check_device(name: str | torch.device) -> None:
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"There is no device '{name}': give one of PyTorch, such as cpu, cuda or cuda:1.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"The device '{device}' was asked for, but there are {torch.cuda.device_count()} CUDA devices here: "
@@ -228,9 +250,10 @@ def _check_device(device: torch.device) -> None:
         )
 
 
-def _told_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def told_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An excepthook: the sentence alone where the user can mend the error, the traceback where it is ours."""
     error = root_error(error)
+    error = _of_the_machine(error) or error
     if _ended_elsewhere(error):
         error = ConnectionError(
             "another process of this job has ended: see what it or torchrun tells, and go on with the same command and "
@@ -239,12 +262,23 @@ def _told_plainly(kind: type[BaseException], error: BaseException, trace: Traceb
     if not isinstance(error, (ValueError, OSError, FloatingPointError)):
         sys.__excepthook__(kind, error, trace)
         return
-    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (error,), (kind, error, trace))
+    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (told(error),), (kind, error, trace))
     for handler in logging.getLogger().handlers:
         if handler.name == _LOG_FILE:
             handler.handle(record)
     rank = idist.get_rank()
-    print(f"error (rank {rank}): {error}" if rank else f"error: {error}", file=sys.stderr)
+    print(f"error (rank {rank}): {told(error)}" if rank else f"error: {told(error)}", file=sys.stderr)
+
+
+def _of_the_machine(error: BaseException) -> OSError | None:
+    """What a user can do where the disk is full, or the memory."""
+    found = machine_error(error)
+    if isinstance(error, torch.OutOfMemoryError) or isinstance(found, MemoryError):
+        return OSError("There is not enough memory: give a smaller --batch_size, fewer --num_workers, or --cache_dir.")
+    if found is None:
+        return None
+    where = f"'{found.filename}' cannot be written" if found.filename else "The run cannot go on"
+    return OSError(f"{where} ({found.strerror}): make room, and go on with the same command and --resume true.")
 
 
 def _ended_elsewhere(error: BaseException) -> bool:

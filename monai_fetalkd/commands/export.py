@@ -20,22 +20,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from monai_fetalkd.commands.values import path, share
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("--config_file", nargs="+", required=True, metavar="FILE", help="the configs of the training")
-    parser.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of the student, such as model.pt")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder for the files")
-    parser.add_argument("--dataset_dir", metavar="DATA", help="what holds the frames (default: as the configs say)")
+    parser.add_argument(
+        "--config_file", type=path, nargs="+", required=True, metavar="FILE", help="the configs of the training"
+    )
+    parser.add_argument(
+        "--ckpt", type=path, required=True, metavar="FILE", help="checkpoint of the student, such as model.pt"
+    )
+    parser.add_argument("--output_dir", type=path, required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument(
+        "--dataset_dir", type=path, metavar="DATA", help="what holds the frames (default: as the configs say)"
+    )
     parser.add_argument(
         "--agreement",
-        type=float,
+        type=share,
         default=0.98,
         metavar="SHARE",
         help="least share of frames on which INT8 decides as float32 does (0.98)",
@@ -65,10 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
         ImportError: when what writes the files is not installed.
         ValueError, OSError: when an input does not fit, or a file is refused.
     """
-    if not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
-        raise ImportError('To export networks, run `pip install "monai-fetalkd[export]"`.')
-    from monai.bundle import ConfigParser
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"To export networks, install what is missing: pip install {' '.join(missing)}")
+    from monai.bundle import ConfigWorkflow
 
+    from monai_fetalkd.arguments import set_items
     from monai_fetalkd.workflow import root_error
 
     folder = Path(arguments.config_file[0]).absolute().parent
@@ -76,8 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
     for config in configs:
         if not Path(config).is_file():
             raise FileNotFoundError(f"There is no config '{config}'.")
-    parser = ConfigParser()
-    parser.read_config(configs)
     changes: dict[str, Any] = {
         "bundle_root": str(folder.parent),
         "ckpt": arguments.ckpt,
@@ -88,13 +97,14 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if arguments.dataset_dir is not None:
         changes["dataset_dir"] = arguments.dataset_dir
-    parser.update(changes)
+    logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # it warns of the logging config that is left out
+    workflow = ConfigWorkflow(config_file=configs, logging_file=False)
+    set_items(workflow.parser, changes)
     try:
-        parser.get_parsed_content("initialize")
-        export = parser.get_parsed_content("export")
+        workflow.initialize()
+        (content,) = workflow.run()
     except RuntimeError as error:
         raise root_error(error) from None
-    content = export()
     print(_table(content))
     print(f"\nThe files are in '{arguments.output_dir}', with all figures in export.json.")
     return 0

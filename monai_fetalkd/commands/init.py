@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import argparse
 
+from monai_fetalkd.commands.values import path
+
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("dir", metavar="DIR", help="folder of the bundle; it must not exist yet")
+    parser.add_argument("dir", type=path, metavar="DIR", help="folder of the bundle; it must not exist yet")
 
 
 def run(arguments: argparse.Namespace) -> int:

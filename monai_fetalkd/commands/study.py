@@ -18,21 +18,27 @@ from __future__ import annotations
 
 import argparse
 
+from monai_fetalkd.commands.values import count, path
+
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("study", metavar="STUDY", help="the study (JSON)")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder of everything that it writes")
-    parser.add_argument("--dataset_dir", metavar="DATA", help="what holds the frames (default: as the configs say)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that train at once (1)")
+    parser.add_argument("study", type=path, metavar="STUDY", help="the study (JSON)")
+    parser.add_argument(
+        "--output_dir", type=path, required=True, metavar="DIR", help="folder of everything that it writes"
+    )
+    parser.add_argument(
+        "--dataset_dir", type=path, metavar="DATA", help="what holds the frames (default: as the configs say)"
+    )
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="processes that train at once (1)")
     parser.add_argument("--arms", nargs="+", metavar="NAME", help="these arms and those they need (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="instead of the seeds of the study")
     parser.add_argument(
         "--split", choices=("testing", "validation"), default="testing", help="frames that the table is of (testing)"
     )
-    parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="resamples of the bootstrap (1000)")
+    parser.add_argument("--repeats", type=count, default=1000, metavar="N", help="resamples of the bootstrap (1000)")
     parser.add_argument("--table", action="store_true", help="only print the table of what is finished")
 
 

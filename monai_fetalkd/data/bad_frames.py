@@ -88,7 +88,10 @@ class BadFrames:
         listed = f" They are listed in '{self.path}'." if self.path is not None else ""
         said = f"{left_out} of {total} frames cannot be read"
         if left_out > self.limit * total:
-            raise ValueError(f"{said}, more than the limit of {self.limit:.0%} (max_skipped).{listed}")
+            raise ValueError(
+                f"{said}, more than the limit of {self.limit:.0%}: replace them, or raise the limit "
+                f"(--max_skipped {left_out / total:.2g} or more).{listed}"
+            )
         logger.warning("%s and are left out.%s", said, listed)
 
     @idist.one_rank_only()  # all ranks have read the same frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from monai_fetalkd.frames import FrameError
 from monai_fetalkd.keys import hash_of_data, hash_of_transforms
+from monai_fetalkd.machine import machine_error, writing
 
 from .annotations import annotated_rows
 from .bad_frames import BadFrames
@@ -86,6 +88,7 @@ class PersistentFrameDataset(PersistentDataset):
 
     Raises:
         ValueError: when a frame cannot be read or transformed, too many cannot, or a transform cannot be pickled.
+        OSError: when the disk of the cache is full.
     """
 
     def __init__(
@@ -99,15 +102,27 @@ class PersistentFrameDataset(PersistentDataset):
         super().__init__(data, transform, cache_dir, hash_func=_hash_of_file, hash_transform=_hash_of_transforms)
         bad_frames = bad_frames or BadFrames()
         kept = []
-        for row in tqdm(data, desc="Loading dataset", disable=not progress):
-            try:
-                self._cachecheck(row)
-            except Exception as error:
-                bad_frames.add(row, _named(row, error))
-            else:
-                kept.append(row)
+        with writing(cache_dir):
+            for row in tqdm(data, desc="Loading dataset", disable=not progress):
+                try:
+                    self._cachecheck(row)
+                except (ValueError, FileNotFoundError) as error:
+                    bad_frames.add(row, _named(row, error))
+                except RuntimeError as error:  # in which torch does not tell a full disk from others
+                    raise machine_error(error) or OSError(
+                        f"The cache of frames in '{cache_dir}' cannot be written, over '{tempfile.gettempdir()}': see "
+                        "whether a disk is full."
+                    ) from error
+                else:
+                    kept.append(row)
         self.data = kept
         bad_frames.close(len(data) - len(kept), len(data))
+
+    def _pre_transform(self, item_transformed: Mapping[str, Any]) -> Any:
+        try:
+            return super()._pre_transform(item_transformed)
+        except Exception as error:  # of reading, and not of the cache
+            raise _named(item_transformed, error) from error
 
     def _cachecheck(self, item_transformed: Mapping[str, Any]) -> dict[Hashable, Any]:
         file = {key: item_transformed[key] for key in _FILE_KEYS if key in item_transformed}
@@ -202,11 +217,15 @@ class FrameStream(IterableDataset):
 
 def _named(row: Mapping[str, Any], error: BaseException) -> ValueError:
     """The error of a frame, told in one sentence; what MONAI said, pages of it, stays in the chain."""
+    if (of_the_machine := machine_error(error)) is not None:  # the frame is not to blame
+        raise of_the_machine
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, FrameError):
             return cause
         cause = cause.__cause__
+    if not os.path.exists(row["image"]):
+        return ValueError(f"The frame '{row['image']}' does not exist.")
     named = ValueError(
         f"The frame '{row['image']}' cannot be read: it is damaged, truncated or of a kind that these transforms do "
         "not take; replace it or take it out of the datalist."

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from monai_fetalkd import __version__
 from monai_fetalkd.checkpoints import load_weights
+from monai_fetalkd.descriptions import check_weights, crops_to_sector
 from monai_fetalkd.evaluation import Predictions, answer_threshold, answered, fit_temperature, with_temperature
 from monai_fetalkd.files import written_whole
+from monai_fetalkd.machine import check_writable
 from monai_fetalkd.runtime import Preprocessing, Recognizer
-from monai_fetalkd.transforms import CropSectord
 
 from .files import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
 from .verification import check_preprocessing, check_same_network, compare_logits, logits_of
@@ -101,8 +102,8 @@ class Export:
     ) -> None:
         self.network = network
         self.ckpt = Path(ckpt)
-        crop = any(isinstance(step, CropSectord) for step in reading.flatten().transforms)
-        self.preprocessing = Preprocessing(size=(image_shape[1], image_shape[2]), crop=crop)
+        self.reading = reading
+        self.preprocessing = Preprocessing(size=(image_shape[1], image_shape[2]), crop=crops_to_sector(reading))
         self.calibration = calibration
         self.validation = validation
         self.loader = loader
@@ -127,10 +128,13 @@ class Export:
         Raises:
             FileExistsError: when there is an older export that may not be replaced.
             FileNotFoundError: when the checkpoint does not exist.
-            ValueError: when it does not fit; when the runtime prepares frames otherwise, or a float32 file is not the
-                same network (nothing is left); when INT8 decides otherwise too often (the float32 files are left).
+            OSError: when the folder cannot be written.
+            ValueError: when it does not fit, or was trained for another size, other classes or another crop; when the
+                runtime prepares frames otherwise, or a float32 file is not the same network (nothing is left); when
+                INT8 decides otherwise too often (the float32 files are left).
         """
         self._check_output()
+        check_weights(self.ckpt, image_size=self.preprocessing.size, class_names=self.class_names, reading=self.reading)
         load_weights(self.network, self.ckpt)
         self.network.cpu().eval()
         frames = [np.asarray(item[CommonKeys.IMAGE]) for item in self.calibration]
@@ -158,6 +162,7 @@ class Export:
                 f"There is an older export in '{self.output_dir}' ({', '.join(older)}): choose another folder or "
                 "overwrite it (--overwrite)."
             )
+        check_writable(self.output_dir)
 
     def _about(self) -> dict[str, Any]:
         return {

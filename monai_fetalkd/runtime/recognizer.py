@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +82,12 @@ class Recognizer:
                 stacklevel=2,
             )
         self.attention_grid: tuple[int, int] | None = self.explain(blank).shape[1:] if self.attention else None
-        classes = self._session(blank, "logits").shape[1]
+        try:
+            classes = self._session(np.repeat(blank, 2, axis=0), "logits").shape[1]
+        except Exception as error:  # a runtime's own: for a fixed batch, or other names
+            raise ValueError(
+                f"'{name}' does not give 'logits' for any number of frames 'image': export it anew."
+            ) from error
         if classes != len(self.class_names):
             raise ValueError(
                 f"'{name}' names {len(self.class_names)} classes, but has {classes} logits: export it anew."
@@ -163,16 +170,16 @@ class Recognizer:
 
     def _read_metadata(self, name: str) -> None:
         try:
-            self.class_names: tuple[str, ...] = tuple(json.loads(self.metadata["class_names"]))
+            self.class_names = _class_names(json.loads(self.metadata["class_names"]))
             self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
-            self.temperature = float(self.metadata["temperature"])
-            self.threshold: float | None = json.loads(self.metadata["threshold"])
-            self.attention = "attention" in json.loads(self.metadata["outputs"])
+            self.temperature = _temperature(float(self.metadata["temperature"]))
+            self.threshold = _threshold(json.loads(self.metadata["threshold"]))
+            self.attention = "attention" in _outputs(json.loads(self.metadata["outputs"]))
         except KeyError as error:
             raise ValueError(
                 f"'{name}' does not tell its {error} in its metadata: write it with `python -m monai_fetalkd export`."
             ) from None
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
@@ -183,3 +190,31 @@ class Recognizer:
                 f"The network takes float32 inputs [N, 1, {height}, {width}], not {inputs.dtype} {inputs.shape}."
             )
         return inputs
+
+
+def _class_names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise ValueError(f"the classes are a list of names, not {value!r}.")
+    if len(value) < 2 or len(set(value)) < len(value):
+        raise ValueError(f"the classes are two or more, and each is named once, not {value!r}.")
+    return tuple(value)
+
+
+def _temperature(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"the temperature is a number above 0, not {value}.")
+    return value
+
+
+def _threshold(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"the threshold is a number from 0 to 1 or null, not {value!r}.")
+    return float(value)
+
+
+def _outputs(value: Any) -> list[str]:
+    if not isinstance(value, list) or "logits" not in value:
+        raise ValueError(f"the outputs are a list of names with 'logits' in it, not {value!r}.")
+    return value

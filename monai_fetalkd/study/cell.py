@@ -79,6 +79,8 @@ def _workflow(configs: tuple[str, ...], cell: Cell) -> ConfigWorkflow:
         workflow_type="train", config_file=list(configs), logging_file=False, run_id="cell#run", **cell.overrides
     )
     parser = workflow.parser
+    if cell.start_from is None and "start_from" in parser[cell.stage]:
+        parser[cell.stage]["start_from"] = None  # and not from a stage that the config would run before
     parser["datalist"] = {  # of the study, in the place of whatever the config reads its frames from
         "_target_": "monai_fetalkd.data.load_datalist",
         "path": "@dataset_dir",

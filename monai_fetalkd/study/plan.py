@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,7 +182,7 @@ class Study:
             The cells.
         """
         names = self.with_needs(self.arms if arms is None else arms)
-        for seed in self.seeds if seeds is None else seeds:
+        for seed in dict.fromkeys(self.seeds if seeds is None else seeds):
             for fold in (None,) if self.folds is None else range(self.folds):
                 for name in names:
                     yield self._cell(Path(output_dir).absolute(), name, fold, seed)
@@ -202,10 +203,11 @@ class Study:
             "bundle_root": self.bundle_root,
             "output_dir": str(folder),
             "dataset_dir": str(output / "data" / f"{split}.json"),
-            "targets_dir": str(group / "targets"),  # one store for all students of a teacher
+            "targets_dir": str(group / "_targets"),  # one store for all students of a teacher
             f"{arm.stage}#ckpt": str(folder / _CHECKPOINT),
-            f"{arm.stage}#start_from": None if start_from is None else str(start_from / _CHECKPOINT),
         }
+        if start_from is not None:
+            overrides[f"{arm.stage}#start_from"] = str(start_from / _CHECKPOINT)
         if teacher is not None:
             overrides["teacher#ckpt"] = str(teacher / _CHECKPOINT)
         return Cell(
@@ -237,4 +239,7 @@ class Study:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    """A folder's name: letters, with their marks, and digits of all scripts; a hash where there are none."""
+    letters = unicodedata.normalize("NFC", name.lower())
+    kept = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in letters)
+    return "_".join(kept.split()) or hashlib.sha256(name.encode()).hexdigest()[:8]

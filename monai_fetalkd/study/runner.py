@@ -15,6 +15,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from monai_fetalkd.arguments import check_names, read_values, set_items
+from monai_fetalkd.machine import check_writable
 from monai_fetalkd.study.cell import OUTPUT, run_cell
 from monai_fetalkd.study.data import write_datalists
 from monai_fetalkd.study.plan import Cell, Study
@@ -56,11 +58,15 @@ def run_study(
         tell: given a line for each finished cell; prints it by default.
 
     Raises:
-        ValueError: when the output folder holds something made with other settings or data, or the data are too few.
+        ValueError: when an arm changes what the config does not have, the output folder holds something made with other
+            settings or data, or the data are too few.
+        OSError: when the output folder cannot be written.
         ChildProcessError: when a cell fails; those finished before stay.
     """
     output = Path(output_dir).absolute()
+    check_writable(output)
     cells = _with_config(study, list(study.cells(output, arms, seeds)))
+    _check_arms(study)
     _write_data(study, output, dataset_dir)
     unfinished = {cell.folder: cell for cell in cells if not cell.result.is_file()}
     finished = len(cells) - len(unfinished)
@@ -78,6 +84,20 @@ def run_study(
         raise ChildProcessError(
             f"{unfinished[error.task].name}: {error.reason.rstrip('.')} (see '{error.task / OUTPUT}')."
         ) from error
+
+
+def _check_arms(study: Study) -> None:
+    """Check what the arms change in the config, before the first of them is trained."""
+    folder = Path(study.configs[0]).parent
+    for name, arm in study.arms.items():
+        parser = ConfigParser()
+        parser.read_config(list(study.configs))
+        try:
+            set_items(parser, {**study.set, **arm.set})
+            check_names(parser, folder)
+            read_values(parser.get())
+        except ValueError as error:
+            raise ValueError(f"The arm '{name}': {error}") from None
 
 
 def _line(cell: Cell) -> str:

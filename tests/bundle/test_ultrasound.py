@@ -119,8 +119,8 @@ def test_inference_takes_every_kind_of_file_and_lists_what_it_cannot_read(run, p
         "ultrasound.json",
         dataset_dir=str(mixed),
         output_dir=str(out),
+        max_skipped=0.2,
         **student,
-        **{"dataset#bad_frames#limit": 0.2},
     )
     with (out / "predictions.csv").open() as file:
         rows = {row[0].removeprefix(f"{mixed}/"): [float(value) for value in row[1:]] for row in csv.reader(file)}

@@ -79,6 +79,38 @@ def test_an_item_without_a_value_is_a_wrong_argument(command, capsys):
 
 
 def test_without_what_writes_the_files_it_says_what_to_install(command, monkeypatch, capsys):
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
     assert command() == 1
-    assert 'pip install "monai-fetalkd[export]"' in capsys.readouterr().err
+    assert capsys.readouterr().err.strip().endswith("pip install onnxscript")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("imagesize=[48,48]", "image_size"),
+        ("teacher#epoch=1", "teacher#epochs"),
+        ("techer#epochs=1", "teacher"),
+        ("batch_size=abc", "batch_size"),
+    ],
+)
+def test_a_slip_in_an_item_is_told(command, capsys, tmp_path, change, told):
+    assert command("--set", change) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.glob("exported/*.onnx"))
+
+
+def test_a_network_that_was_trained_at_another_size_is_refused(command, capsys, tmp_path):
+    about = {"image_size": [64, 64], "class_names": ["brain"], "crop": False}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    assert command() == 1
+    said = capsys.readouterr().err
+    assert "[64, 64]" in said
+    assert "[32, 32]" in said
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(command, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    assert command(output=tmp_path / "file" / "exported") == 1
+    assert str(tmp_path / "file" / "exported") in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_students_start_alike_and_take_as_many_steps(finished):
 
 def test_all_students_of_a_teacher_share_its_targets(finished):
     _, output = finished
-    assert len(list((output / "split" / "seed_0" / "targets").iterdir())) == 1
+    assert len(list((output / "split" / "seed_0" / "_targets").iterdir())) == 1
 
 
 def test_the_table_is_printed_and_written(finished, capsys):
@@ -170,13 +170,16 @@ def test_other_data_are_refused(finished, frames, capsys):
 
 
 def test_a_failing_cell_is_named_in_one_sentence_and_finished_cells_stay(write_study, frames, tmp_path, capsys):
-    arms = {"teacher": {"stage": "teacher"}, "bad": {"stage": "train", "teacher": "teacher", "set": {"train#lr": -1}}}
+    arms = {
+        "teacher": {"stage": "teacher"},
+        "bad": {"stage": "train", "teacher": "teacher", "set": {"on_error": "pass"}},
+    }
     path = write_study("failing", arms)
     command = ["study", str(path), "--output_dir", str(tmp_path), "--dataset_dir", str(frames)]
     assert main(command) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: seed 0, bad: ")
-    assert "learning rate" in error
+    assert "on_error" in error
     assert str(tmp_path / "split" / "seed_0" / "bad" / "output.txt") in error
     assert "Traceback" in (tmp_path / "split" / "seed_0" / "bad" / "output.txt").read_text()
     assert (tmp_path / "split" / "seed_0" / "teacher" / "result.json").is_file()
@@ -193,6 +196,35 @@ def test_a_stage_that_the_configs_do_not_have_is_told(write_study, frames, tmp_p
     path = write_study("stage", {"teacher": {"stage": "teacher"}, "other": arm})
     assert main(["study", str(path), "--output_dir", str(tmp_path), "--dataset_dir", str(frames)]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"at_weigth": 0}, "at_weight"),
+        ({"train#epoch": 3}, "train#epochs"),
+        ({"trian#epochs": 3}, "train"),
+        ({"train#epochs": "three"}, "train#epochs"),
+        ({"temperature": 0}, "temperature"),
+    ],
+)
+def test_a_slip_in_what_an_arm_sets_is_told_before_any_arm_is_trained(
+    write_study, frames, tmp_path, capsys, change, told
+):
+    arms = {"teacher": {"stage": "teacher"}, "bad": {"stage": "train", "teacher": "teacher", "set": change}}
+    path = write_study("slip", arms)
+    assert main(["study", str(path), "--output_dir", str(tmp_path / "out"), "--dataset_dir", str(frames)]) == 1
+    said = capsys.readouterr().err
+    assert "'bad'" in said
+    assert told in said
+    assert not list((tmp_path / "out").rglob("settings.json"))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(write_study, frames, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "out"
+    assert main(["study", str(write_study("nowhere")), "--output_dir", str(output), "--dataset_dir", str(frames)]) == 1
+    assert str(output) in capsys.readouterr().err
 
 
 @pytest.mark.slow

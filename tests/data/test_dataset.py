@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 from functools import partial
 
@@ -8,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader
-from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, RandFlipd, ScaleIntensityRanged
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    LoadImaged,
+    RandFlipd,
+    ScaleIntensityRanged,
+    Transform,
+)
 from PIL import Image
 
 from monai_fetalkd.data import BadFrames, FrameDataset, FrameStream, PersistentFrameDataset, frame_dataset
@@ -45,6 +54,16 @@ def transforms(scale=255.0):
             EnsureTyped("image", track_meta=False),
         ]
     )
+
+
+class Failing(Transform):
+    """A transform that the machine lets down."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, item):
+        raise self.error
 
 
 def cached_in(folder, **arguments):
@@ -136,6 +155,48 @@ def test_too_many_bad_frames_end_the_run(kind, rows, tmp_path):
     with pytest.raises(ValueError, match=r"2 of 8 frames cannot be read, more than the limit of 20%"):
         items(kind(rows, transforms(), bad_frames=BadFrames("skip", limit=0.2, path=listed)))
     assert len(listed.read_text().splitlines()) == 3
+
+
+def test_the_option_that_the_message_names_is_large_enough(kind, rows):
+    with pytest.raises(ValueError, match="--max_skipped") as caught:
+        items(kind(rows, transforms(), bad_frames=BadFrames("skip", limit=0.2)))
+    limit = float(str(caught.value).partition("--max_skipped ")[2].split()[0])
+    assert len(items(kind(rows, transforms(), bad_frames=BadFrames("skip", limit=limit)))) == 6
+
+
+def test_a_frame_that_is_gone_is_told_as_such(kind, good):
+    os.remove(good[1]["image"])
+    bad_frames = BadFrames("skip", limit=0.5)
+    assert len(items(kind(good, transforms(), bad_frames=bad_frames))) == 5
+    (left_out,) = bad_frames.rows
+    assert left_out["image"] == good[1]["image"]
+    assert "does not exist" in left_out["reason"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_an_error_of_the_machine_is_none_of_a_frame(kind, good, error):
+    with pytest.raises(type(error)):
+        items(kind(good, Compose([Failing(error)]), bad_frames=BadFrames("skip", limit=1.0)))
+
+
+def test_a_full_disk_of_the_cache_is_told_as_such(good, tmp_path, monkeypatch):
+    def move(source, target, *rest):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("monai.data.dataset.shutil.move", move)
+    with pytest.raises(OSError, match="No space left") as caught:
+        cached_in(tmp_path / "cache")(good, transforms(), bad_frames=BadFrames("skip", limit=1.0))
+    assert caught.value.filename == str(tmp_path / "cache")
+
+
+def test_a_cache_that_torch_cannot_write_is_told_as_such(good, tmp_path, monkeypatch):
+    def save(*arguments, **keywords):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+
+    monkeypatch.setattr("monai.data.dataset.torch.save", save)
+    with pytest.raises(OSError, match="cannot be written") as caught:
+        cached_in(tmp_path / "cache")(good, transforms(), bad_frames=BadFrames("skip", limit=1.0))
+    assert str(tmp_path / "cache") in str(caught.value)
 
 
 def test_datasets_share_one_list_and_a_new_run_begins_a_new_one(rows, good, tmp_path):

@@ -5,6 +5,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from scipy.special import softmax
@@ -154,7 +155,15 @@ def test_a_network_that_was_not_exported_here_is_refused(tmp_path, backend, key)
     [
         ({"class_names": "["}, "metadata of .* damaged"),
         ({"class_names": "3"}, "metadata of .* damaged"),
+        ({"class_names": '"abc"'}, "metadata of .* damaged.*abc"),
+        ({"class_names": '["a", "a", "b"]'}, "metadata of .* damaged.*once"),
+        ({"class_names": "[1, 2, 3]"}, "metadata of .* damaged.*names"),
+        ({"class_names": '["a"]'}, "metadata of .* damaged.*two or more"),
         ({"temperature": "warm"}, "metadata of .* damaged.*warm"),
+        *[({"temperature": value}, "metadata of .* damaged.*above 0") for value in ("0", "nan", "-1", "inf")],
+        *[({"threshold": value}, "metadata of .* damaged.*0 to 1") for value in ('"0.5"', "2", "-1", "NaN", "true")],
+        *[({"outputs": value}, "metadata of .* damaged.*logits") for value in ("3", '"logits"', '["attention"]')],
+        ({"preprocessing": "3"}, "metadata of .* damaged"),
         ({"preprocessing": '{"size": [8, 8]}'}, "metadata of .* damaged.*'crop'"),
         ({"class_names": '["left", "right"]'}, "2 classes, but has 3 logits"),
     ],
@@ -228,3 +237,13 @@ def test_without_torch_means_without_torch():
     assert "ModuleNotFoundError: No module named 'torch'" in process.stderr
     assert run_without_torch("import monai.transforms").returncode == 1
     assert "usage: python -m monai_fetalkd" in run_without_torch(["--help"]).stdout
+
+
+def test_a_network_of_a_fixed_batch_is_refused(tmp_path):
+    path = write_model(tmp_path / "four.onnx")
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"four\.onnx.*any number"):
+        Recognizer(path, backend="onnxruntime")

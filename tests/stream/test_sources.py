@@ -95,6 +95,14 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     same(decoded(came), [half("left", 1), half("left", 2), None, half("left", 10)])
 
 
+def test_a_frame_that_is_deleted_meanwhile_costs_no_other(tmp_path):
+    for number in range(3):
+        Image.fromarray(half("left", number)).save(tmp_path / f"{number}.png")
+    with open_source(str(tmp_path)) as source:
+        (tmp_path / "1.png").unlink()
+        same(decoded(source), [half("left", 0), None, half("left", 2)])
+
+
 def test_a_video_is_read_with_its_times(tmp_path):
     cv2 = pytest.importorskip("cv2")
     writer = cv2.VideoWriter(str(tmp_path / "loop.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (64, 48))

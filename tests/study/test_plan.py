@@ -68,6 +68,23 @@ def test_a_study_that_cannot_be_run_is_refused(changes, message):
         study(**changes)
 
 
+@pytest.mark.parametrize("name", ["教师", "δάσκαλος", "Учитель", "शिक्षक", "!?", "targets", "Lehrer 2"])
+def test_an_arm_of_any_name_has_a_folder_of_its_own(tmp_path, name):
+    cells = list(study(arms={name: Arm("teacher"), "学生": Arm("train", teacher=name)}).cells(tmp_path))
+    group = tmp_path / "split" / "seed_0"
+    assert all(cell.folder.parent == group for cell in cells)
+    assert len({str(cell.folder).lower() for cell in cells} | {cell.overrides["targets_dir"] for cell in cells}) == 3
+
+
+def test_marks_tell_names_apart(tmp_path):
+    first, second = study(arms={"किताब": Arm("teacher"), "कतब": Arm("baseline")}).cells(tmp_path)
+    assert first.folder != second.folder
+
+
+def test_a_seed_named_twice_is_run_once(tmp_path):
+    assert [cell.seed for cell in study().cells(tmp_path, arms=["teacher"], seeds=[1, 1])] == [1]
+
+
 def test_unknown_arms_are_told(tmp_path):
     with pytest.raises(ValueError, match="no arm 'thrice'"):
         list(study().cells(tmp_path, arms=["thrice"]))
@@ -91,6 +108,13 @@ def test_studies_of_the_bundle_compare_what_the_article_claims(project_dir, name
         ('{"arms": {}}', "must be a JSON object with arms, bundle_root, configs"),
         ('{"configs": [], "bundle_root": ".", "arms": {}, "fold": 3}', "where wanted, folds, references, seeds, set"),
         ('{"configs": [], "bundle_root": ".", "arms": {"a": {"teacher": "b"}}}', "The arm 'a'.* with stage"),
+        ('{"configs": [], "bundle_root": ".", "arms": []}', "'arms' must be"),
+        ('{"configs": [], "bundle_root": ".", "arms": {}, "seeds": 3}', "'seeds' must be"),
+        ('{"configs": [], "bundle_root": ".", "arms": {}, "seeds": ["a"]}', "'seeds' must be"),
+        ('{"configs": "a.json", "bundle_root": ".", "arms": {}}', "'configs' must be"),
+        ('{"configs": [], "bundle_root": ".", "arms": {}, "folds": "5"}', "'folds' must be"),
+        ('{"configs": [], "bundle_root": ".", "arms": {"a": {"stage": "t", "set": 3}}}', "The arm 'a'.*'set' must be"),
+        ('{"configs": [], "bundle_root": ".", "arms": {"a": {"stage": 3}}}', "'stage' must be"),
         ('{"configs": ["none.json"], "bundle_root": ".", "arms": {}}', "none.json', which does not exist"),
     ],
 )

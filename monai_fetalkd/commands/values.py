@@ -1,0 +1,37 @@
+"""What the arguments of commands take."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+__all__ = ["count", "path", "share"]
+
+
+def path(text: str) -> str:
+    """A path, with the home folder in the place of ``~``: the shell leaves that of ``--output_dir=~/runs`` as it is."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is missing")
+    return os.path.expanduser(text)
+
+
+def count(text: str) -> int:
+    """A whole number, 1 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"it must be a whole number, 1 or more, not {text}")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"it must be a number from 0 to 1, not {text}")
+    return number

@@ -1,0 +1,109 @@
+"""Errors of the machine, such as a full disk, told apart from errors of the data."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["check_writable", "machine_error", "told", "writing"]
+
+_DISK_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}  # no quota on Windows
+_OF_THE_MACHINE = _DISK_FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def machine_error(error: BaseException | None) -> OSError | MemoryError | None:
+    """The error of the machine behind an error: a disk that is full or read-only, too many open files, no memory.
+
+    Args:
+        error: the error; those that it was raised from, or while handling, are looked at too.
+
+    Returns:
+        The error of the machine; None where there is none.
+
+    Example:
+        >>> machine_error(ValueError("damaged")) is None
+        True
+        >>> machine_error(OSError(errno.ENOSPC, "No space left on device"))
+        OSError(28, 'No space left on device')
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file, or the folder, that cannot be written because the disk is full.
+
+    Torch raises an error of its own when the disk fills up in the middle of a file: give ``torch.save`` an open file,
+    not a path, and the error of the disk is behind that.
+
+    Args:
+        path: what is written.
+
+    Raises:
+        OSError: when the disk is full.
+
+    Example:
+        >>> with writing("model.pt"):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 28] No space left on device: 'model.pt'
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = machine_error(error)
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+            raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
+        raise
+
+
+def told(error: BaseException) -> str:
+    """An error in a sentence; Python's own of a file come as numbers, ``[Errno 13] Permission denied: 'a.json'``.
+
+    Args:
+        error: the error.
+
+    Returns:
+        The sentence.
+
+    Example:
+        >>> told(PermissionError(errno.EACCES, "Permission denied", "a.json"))
+        "'a.json': Permission denied."
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return f"'{error.filename}': {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Check that files can be written into a folder, which is made where it does not exist.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        OSError: when they cannot.
+
+    Example:
+        >>> check_writable("/dev/null/results")
+        Traceback (most recent call last):
+        ...
+        OSError: The folder '/dev/null/results' cannot be written (Not a directory): choose another, or mend its rights.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise OSError(
+            f"The folder '{folder}' cannot be written ({error.strerror}): choose another, or mend its rights."
+        ) from error

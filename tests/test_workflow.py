@@ -1,0 +1,113 @@
+"""What a run does before it costs anything, and how it tells errors."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from monai_fetalkd.locks import release_folder
+from monai_fetalkd.workflow import prepare_run, told_plainly
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    yield
+    release_folder()
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+
+
+def raised(error):
+    try:
+        raise error
+    except type(error) as caught:
+        return type(caught), caught, caught.__traceback__
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "3.5"])
+def test_a_device_that_is_not_there_is_told(tmp_path, device):
+    with pytest.raises(ValueError, match=device):
+        prepare_run(device, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=str(tmp_path / "file" / "eval")):
+        prepare_run("cpu", tmp_path / "file" / "eval")
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    code = "import sys; from monai_fetalkd.locks import hold_folder as h; h(sys.argv[1]); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as other:
+        assert other.stdout.readline()
+        with pytest.raises(FileExistsError, match=str(other.pid)):
+            prepare_run("cpu", tmp_path)
+        other.communicate(b"\n")
+    prepare_run("cpu", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("temperature must be positive"), "temperature must be positive"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.json"), "'a.json': Permission denied."),
+        (OSError(errno.ENOSPC, "No space left on device", "model.pt"), "'model.pt' cannot be written"),
+        (MemoryError(), "--batch_size"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "--batch_size"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence(capsys, error, said):
+    told_plainly(*raised(error))
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_a_full_disk_behind_an_error_of_torch_is_told(capsys):
+    error = RuntimeError("unexpected pos 22848 vs 22744")
+    error.__context__ = OSError(errno.ENOSPC, "No space left on device", "model.pt")
+    told_plainly(*raised(error))
+    told = capsys.readouterr().err
+    assert "model.pt" in told
+    assert "--resume" in told
+    assert "unexpected pos" not in told
+
+
+def test_a_bug_keeps_its_traceback(capsys):
+    told_plainly(*raised(TypeError("a bug")))
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_mlflow_tells_nobody_that_it_is_used(tmp_path):
+    pytest.importorskip("mlflow.telemetry")
+    hidden = ("PYTEST", "CI", "GITHUB_ACTIONS", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")  # with which it is quiet
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    code = (
+        "import sys, monai.handlers, mlflow.telemetry as t; from monai_fetalkd.workflow import prepare_run\n"
+        "before = t.get_telemetry_client(); prepare_run('cpu', sys.argv[1])\n"
+        "print(before is not None, t.get_telemetry_client())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**environment, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert told.stdout.strip().splitlines()[-1] == "True None"
