@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.attention import AttentionKind, attention_map, check_attention_arguments
 from monai_fetalkd.layouts import Layout, channels_first, check_layout
+from monai_fetalkd.losses._features import pool_alike, pool_to, unit
 from monai_fetalkd.losses.feature import FeatureLoss
 
 __all__ = ["AttentionTransferLoss"]
 
 Mode = Literal["sum_squared", "mean_squared", "norm"]
-
-_ADAPTIVE_AVG_POOL: dict[int, Callable[..., Tensor]] = {
-    1: functional.adaptive_avg_pool1d,
-    2: functional.adaptive_avg_pool2d,
-    3: functional.adaptive_avg_pool3d,
-}
 
 
 class AttentionTransferLoss(FeatureLoss):
@@ -39,8 +33,8 @@ class AttentionTransferLoss(FeatureLoss):
 
     The default lies between 0 and 2 for any map size, so that early layers with large maps and late layers with small
     ones count alike. The scale of a feature does not matter, down to the smallest that float32 can square (1e-19).
-    An all-zero map stays zero when normalised, and no value or gradient is ever NaN because of it. A map of one position
-    or one channel is constant when normalised and teaches nothing, so it is refused.
+    An all-zero map stays zero when normalised, and no value or gradient is ever NaN because of it. A map of one
+    position or one channel is constant when normalised and teaches nothing, so it is refused.
 
     **Maps of unequal size.** Spatial: both features are adaptively average pooled, axis by axis and before the power,
     to the elementwise minimum of their spatial sizes; nothing is pooled where the sizes agree. Channel: the longer map
@@ -125,40 +119,32 @@ class AttentionTransferLoss(FeatureLoss):
         with torch.autocast(teacher.device.type, enabled=False):
             feature = full_precision(teacher.detach())
             if self.kind == "spatial":
-                feature = _pool(feature, student)
+                feature = pool_to(feature, student)
             root = attention_map(feature, self.kind, self.power, "channels_first").pow(1 / self.power)
         return root.unsqueeze(1) if self.kind == "spatial" else root[(...,) + (None,) * (teacher.ndim - 2)]
 
-    def _pair(self, student: Tensor, teacher: Tensor, layout: Layout | None) -> Tensor:
-        return super()._pair(*_comparable(student, teacher, layout), layout)
+    def _pair(self, student: Tensor, teacher: Tensor, layout: Layout | None, label: Tensor | None) -> Tensor:
+        return super()._pair(*_comparable(student, teacher, layout), "channels_first", label)
 
 
 def _attention_distance(student: Tensor, teacher: Tensor, mode: Mode, kind: AttentionKind, power: float) -> Tensor:
     if kind == "spatial":
-        student, teacher = _pool_alike(student, teacher)
+        student, teacher = pool_alike(student, teacher)
     map_student, map_teacher = (attention_map(values, kind, power, "channels_first") for values in (student, teacher))
     if kind == "channel":  # the channels become the one axis that is pooled
-        map_student, map_teacher = _pool_alike(map_student.unsqueeze(1), map_teacher.unsqueeze(1))
-    q_student, q_teacher = _normalised(map_student), _normalised(map_teacher)
+        map_student, map_teacher = pool_alike(map_student.unsqueeze(1), map_teacher.unsqueeze(1))
+    q_student, q_teacher = unit(map_student.flatten(1), 1), unit(map_teacher.flatten(1), 1)
     if q_student.shape[1] == 1:
         raise ValueError(
-            f"an attention map of one {'position' if kind == 'spatial' else 'channel'} teaches nothing, as it is constant "
-            f"when normalised; the features are {tuple(student.shape)} and {tuple(teacher.shape)}: tap layers before the "
-            "global pooling, or give larger images"
+            f"an attention map of one {'position' if kind == 'spatial' else 'channel'} teaches nothing, as it is "
+            f"constant when normalised; the features are {tuple(student.shape)} and {tuple(teacher.shape)}: tap layers "
+            "before the global pooling, or give larger images"
         )
     difference = q_student - q_teacher
     if mode == "norm":
         return torch.linalg.vector_norm(difference, dim=1).mean()
     squared = difference.square()
     return squared.mean() if mode == "mean_squared" else squared.sum(dim=1).mean()
-
-
-def _normalised(values: Tensor) -> Tensor:
-    """Divide each map by its L2 norm, whatever its scale; a map of zeros stays zero."""
-    flat = values.flatten(1)
-    # a small map would fall under the absolute epsilon of normalize()
-    largest = flat.detach().amax(dim=1, keepdim=True)
-    return functional.normalize(flat / largest.masked_fill(largest == 0, 1), dim=1)
 
 
 def _comparable(student: Tensor, teacher: Tensor, layout: Layout | None) -> tuple[Tensor, Tensor]:
@@ -187,21 +173,3 @@ def _seem_channels_last(feature: Tensor) -> bool:
     """Whether all axes but the last are of one length, which is shorter: a square map, and then many channels."""
     _, *size, channels = feature.shape
     return len(set(size)) == 1 and 1 < size[0] < channels
-
-
-def _pool_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average both ``[N, C, *spatial]`` over space to the elementwise minimum of their spatial sizes."""
-    return _pool(student, teacher), _pool(teacher, student)
-
-
-def _pool(feature: Tensor, other: Tensor) -> Tensor:
-    """Average a feature over space to the elementwise minimum of its own and the other's spatial size."""
-    if feature.shape[2:] == other.shape[2:]:
-        return feature
-    size = tuple(map(min, feature.shape[2:], other.shape[2:]))
-    if len(size) not in _ADAPTIVE_AVG_POOL:
-        raise ValueError(
-            "student and teacher features of unequal size must have one to three spatial dimensions, "
-            f"got {tuple(feature.shape)} and {tuple(other.shape)}"
-        )
-    return _ADAPTIVE_AVG_POOL[len(size)](feature, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,14 @@ from torch.nn.modules.loss import _Loss
 
 from monai_fetalkd._tensor import full_precision, plain
 from monai_fetalkd.layouts import Layout
+from monai_fetalkd.losses._labels import resize_nearest
 from monai_fetalkd.losses.feature import FeatureLoss, Features
 from monai_fetalkd.losses.label import LabelLoss, is_sigmoid_head
 from monai_fetalkd.losses.soft_target import SigmoidSoftTargetLoss, SoftTargetLoss
 
 __all__ = ["DistillationLoss"]
 
-PairwiseLoss = Callable[[Tensor, Tensor], Tensor]
+PairwiseLoss = Callable[..., Tensor]
 
 # entries of a trainer's output, and the parts that every distillation has
 _RESERVED = {"image", "label", "pred", "loss", "ce", "kd"}
@@ -41,8 +43,11 @@ class DistillationLoss(_Loss):
     soft targets too.
 
     **Deep supervision.** ``input`` may be the list of logits of all heads of a student, the main one first. The loss on
-    labels gets the list, so it must be MONAI's ``DeepSupervisionLoss``. Each head is compared with the teacher's logits,
-    averaged to its size, and the values are summed with the weights of the ``DeepSupervisionLoss``.
+    labels gets the list, so it must be MONAI's ``DeepSupervisionLoss``. Each head is compared with the teacher's
+    logits, averaged to its size, and the values are summed with the weights of the ``DeepSupervisionLoss``.
+
+    **Losses that see the label.** A loss on soft targets or features with a class attribute ``uses_label = True``, such
+    as :class:`~monai_fetalkd.losses.DecoupledLoss`, is given the label of the batch too.
 
     Other code bases use one ``alpha`` for two weights, in opposite senses: it weighs the soft targets in the code of
     Zagoruyko & Komodakis, here ``ce_weight=1 - alpha, kd_weight=alpha``, and the labels in torchdistill, here
@@ -57,8 +62,8 @@ class DistillationLoss(_Loss):
         feature_weights: weights of the feature losses by name, 1 for a name left out.
         label_loss: called with the student's logits and the label, e.g. :class:`monai.losses.DiceCELoss`; None is
             :class:`LabelLoss`, cross entropy.
-        soft_target_loss: called with the logits of student and teacher, and with ``mask=`` where some predictions do
-            not count; None as described above.
+        soft_target_loss: called with the logits of student and teacher, with ``label=`` if it ``uses_label``, and with
+            ``mask=`` where some predictions do not count; None as described above.
 
     Attributes:
         weights: weight of every part by name; a schedule may change its values between steps.
@@ -117,7 +122,8 @@ class DistillationLoss(_Loss):
 
     def active_feature_losses(self) -> dict[str, FeatureLoss]:
         """The losses on hidden layers whose weight is not zero now, by name."""
-        return {name: loss for name, loss in self.feature_losses.items() if self.weights[name]}
+        losses = cast(Mapping[str, FeatureLoss], self.feature_losses)
+        return {name: loss for name, loss in losses.items() if self.weights[name]}
 
     def forward(
         self,
@@ -134,7 +140,7 @@ class DistillationLoss(_Loss):
         Args:
             input: logits of the student, ``[N, C, *spatial]``, or those of each head.
             target: logits of the teacher, of the same shape; None where ``kd_weight`` is 0.
-            label: the label as the loss on labels takes it; None where ``ce_weight`` is 0.
+            label: the label as the loss on labels takes it; None where ``ce_weight`` is 0 and no other loss uses it.
             input_features: hidden layers of the student, as :class:`FeatureLoss` takes them.
             target_features: the teacher's, in the same order or under the same names.
             mask: which predictions the soft targets are compared at, ``[N, *spatial]`` or ``[N, 1, *spatial]``.
@@ -152,14 +158,16 @@ class DistillationLoss(_Loss):
         if self.weights["kd"]:
             if target is None:
                 raise ValueError("the logits of the teacher are missing: pass target, or set kd_weight to 0")
-            parts["kd"] = self._soft_target_part(input, target, self._counted(target, label, mask))
+            parts["kd"] = self._soft_target_part(input, target, label, self._counted(target, label, mask))
         for name, feature_loss in self.active_feature_losses().items():
             if not len(input_features) or not len(target_features):
                 raise ValueError(
                     f"the features for {name!r} are missing: pass input_features and target_features, "
                     "or set its weight to 0"
                 )
-            parts[name] = feature_loss(input_features, target_features, layout)
+            parts[name] = feature_loss(input_features, target_features, layout, label)
+        if not parts:
+            raise ValueError(f"at least one weight must be above zero, but a schedule has set {self.weights}")
         loss = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
@@ -174,23 +182,33 @@ class DistillationLoss(_Loss):
             # as a number with a fraction: integers cannot be interpolated to the size of a head
             return self.label_loss([full_precision(head) for head in logits], full_precision(label))
 
-    def _soft_target_part(self, logits: Tensor | Sequence[Tensor], target: Tensor, mask: Tensor | None) -> Tensor:
+    def _soft_target_part(
+        self, logits: Tensor | Sequence[Tensor], target: Tensor, label: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
         if isinstance(logits, Tensor):
-            return self._compared(logits, target, mask)
+            return self._compared(logits, target, label, mask)
         get_weights = getattr(self.label_loss, "get_weights", None)
         weights = [1.0] * len(logits) if get_weights is None else get_weights(levels=len(logits))
-        values = []
+        parts = []
         for head in logits:
             size = head.shape[2:]
             own_target = target if size == target.shape[2:] else _averaged(target, size)
-            own_mask = mask if mask is None or size == target.shape[2:] else _nearest(mask, size)
-            values.append(self._compared(head, own_target, own_mask))
-        return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum()
+            own_label, own_mask = (
+                values if values is None else resize_nearest(values, size, centred=True) for values in (label, mask)
+            )
+            parts.append(self._compared(head, own_target, own_label, own_mask))
+        return torch.stack([weight * part for weight, part in zip(weights, parts, strict=True)]).sum()
 
-    def _compared(self, logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        return (
-            self.soft_target_loss(logits, target) if mask is None else self.soft_target_loss(logits, target, mask=mask)
-        )
+    def _compared(self, logits: Tensor, target: Tensor, label: Tensor | None, mask: Tensor | None) -> Tensor:
+        further = {} if mask is None else {"mask": mask}
+        if getattr(self.soft_target_loss, "uses_label", False):
+            if label is None:
+                raise ValueError(
+                    f"the label is missing, which {type(self.soft_target_loss).__name__} uses: pass label, or set "
+                    "kd_weight to 0"
+                )
+            further["label"] = label
+        return self.soft_target_loss(logits, target, **further)
 
     def _counted(self, logits: Tensor, label: Tensor | None, mask: Tensor | None) -> Tensor | None:
         """The mask, without the predictions whose label the loss on labels ignores."""
@@ -210,9 +228,3 @@ def _ignore_index(label_loss: object) -> int | None:
 
 def _averaged(logits: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(full_precision(logits.detach()), list(size), mode="area")
-
-
-def _nearest(mask: Tensor, size: Sequence[int]) -> Tensor:
-    mask = plain(mask)
-    mask = mask if mask.ndim == len(size) + 2 else mask.unsqueeze(1)
-    return functional.interpolate(mask.float(), list(size), mode="nearest-exact")

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from monai_fetalkd._tensor import full_precision
-from monai_fetalkd.layouts import Layout
+from monai_fetalkd.layouts import Layout, channels_first
+from monai_fetalkd.losses._labels import resize_nearest
 
 __all__ = ["FeatureLoss", "Features"]
 
@@ -27,14 +28,19 @@ class FeatureLoss(_Loss):
         \mathcal{L} = \sum_l w_l \, \ell(s_l, t_l)
 
     With :class:`torch.nn.MSELoss` this is the hint loss of FitNets. Where the student is narrower than the teacher,
-    give a module that holds a learnable adapter, and hand ``parameters()`` of this loss to the optimizer too. The
-    trainers of :mod:`monai_fetalkd.engines` keep the adapter in the checkpoint of the stage and train one on all ranks.
+    give a :class:`~monai_fetalkd.losses.ProjectedLoss`, and hand ``parameters()`` of this loss to the optimizer too.
+    The trainers of :mod:`monai_fetalkd.engines` keep the projector in the checkpoint of the stage and train one on all
+    ranks.
+
+    A pairwise loss with a class attribute ``uses_label = True`` is called as ``loss(student, teacher, label)``, with
+    the label at the student's spatial size (nearest neighbour; for output ``i`` the input ``floor(i * in / out)``).
 
     Other code bases: FitNets writes half the squared norm of the difference, RepDistiller takes the mean over all
     elements (``MSELoss()``), torchdistill's sample configurations the sum (``MSELoss(reduction="sum")``).
 
     Args:
-        loss: called as ``loss(student, teacher)`` for every pair of layers; returns a scalar.
+        loss: called as ``loss(student, teacher)`` for every pair of layers, with the label if it ``uses_label``;
+            returns a scalar.
         layer_weights: one non-negative weight for each pair of layers; None weighs each by 1.
         layers: names of the student's layers that this loss compares, among those that the trainer taps; None compares
             all of them.
@@ -64,7 +70,7 @@ class FeatureLoss(_Loss):
 
     def __init__(
         self,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Callable[..., Tensor],
         layer_weights: Sequence[float] | None = None,
         layers: Sequence[str] | None = None,
     ) -> None:
@@ -81,7 +87,14 @@ class FeatureLoss(_Loss):
         self.layer_weights = None if layer_weights is None else tuple(layer_weights)
         self.layers = None if layers is None else tuple(layers)
 
-    def forward(self, input: Features, target: Features, layout: Layout | None = None) -> Tensor:
+    @property
+    def uses_label(self) -> bool:
+        """Whether the pairwise loss is given the label."""
+        return bool(getattr(self.loss, "uses_label", False))
+
+    def forward(
+        self, input: Features, target: Features, layout: Layout | None = None, label: Tensor | None = None
+    ) -> Tensor:
         """Sum the weighted losses of all pairs of layers.
 
         Args:
@@ -90,6 +103,7 @@ class FeatureLoss(_Loss):
             target: features of the teacher, in the order of the student's or under the same names. They never receive
                 a gradient.
             layout: layout of these features, in place of the attribute.
+            label: class indices, ``[N, *spatial]`` or ``[N, 1, *spatial]``, for a loss that uses them.
 
         Returns:
             A scalar.
@@ -97,7 +111,7 @@ class FeatureLoss(_Loss):
         Raises:
             ValueError: as :meth:`per_layer`, and when the weights are not as many as the layers.
         """
-        return self.total(self.per_layer(input, target, layout))
+        return self.total(self.per_layer(input, target, layout, label))
 
     def total(self, values: Sequence[Tensor]) -> Tensor:
         """Sum the values of :meth:`per_layer` with their weights, for those who want both and compute them once.
@@ -116,20 +130,24 @@ class FeatureLoss(_Loss):
             raise ValueError(f"layer_weights must name one weight for each layer, got {len(weights)} for {len(values)}")
         return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum()
 
-    def per_layer(self, input: Features, target: Features, layout: Layout | None = None) -> list[Tensor]:
+    def per_layer(
+        self, input: Features, target: Features, layout: Layout | None = None, label: Tensor | None = None
+    ) -> list[Tensor]:
         """Return the unweighted loss of every pair of layers, each a scalar that carries its gradient.
 
         Args:
             input: features of the student, as in :meth:`forward`.
             target: features of the teacher, as in :meth:`forward`.
             layout: as in :meth:`forward`.
+            label: as in :meth:`forward`.
 
         Returns:
             One scalar for each pair, in the order given.
 
         Raises:
             ValueError: when there is no layer, the numbers of layers differ, a layer of the loss is missing, two
-                features do not match (the message names both shapes), or the pairwise loss does not return a scalar.
+                features do not match (the message names both shapes), the label that the loss uses is missing, or the
+                pairwise loss does not return a scalar.
         """
         students, teachers = self._chosen(input), self._chosen(target)
         if not students or len(students) != len(teachers):
@@ -138,7 +156,7 @@ class FeatureLoss(_Loss):
                 f"got {len(students)} and {len(teachers)}"
             )
         layout = self.layout if layout is None else layout
-        return [self._pair(*pair, layout) for pair in zip(students, teachers, strict=True)]
+        return [self._pair(*pair, layout, label) for pair in zip(students, teachers, strict=True)]
 
     def reduce(self, teacher: Tensor, student: Tensor, layout: Layout | None = None) -> Tensor:
         """Reduce a feature of the teacher to what the loss needs of it, for those who keep it for later.
@@ -165,18 +183,26 @@ class FeatureLoss(_Loss):
             raise ValueError(f"there are no features of the layers {missing} that the loss compares: {list(features)}")
         return [features[name] for name in names]
 
-    def _pair(self, student: Tensor, teacher: Tensor, layout: Layout | None) -> Tensor:
+    def _pair(self, student: Tensor, teacher: Tensor, layout: Layout | None, label: Tensor | None) -> Tensor:
         shapes = f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
         if student.shape[:1] != teacher.shape[:1]:
             raise ValueError(f"student and teacher features must be of the same batch, {shapes}")
         if isinstance(self.loss, _ELEMENTWISE) and student.shape != teacher.shape:
             raise ValueError(
                 f"{type(self.loss).__name__} needs student and teacher features of the same shape, {shapes}: "
-                "tap other layers or give a loss with an adapter"
+                "tap other layers or give a loss with an adapter, such as a ProjectedLoss"
             )
+        if layout is not None and student.ndim > 2:
+            student, teacher = channels_first(student, layout), channels_first(teacher, layout)
         # Casting alone would not do: autocast lowers the matrix products inside a loss again.
         with torch.autocast(student.device.type, enabled=False):
-            value = self.loss(full_precision(student), full_precision(teacher.detach()))
+            pair = full_precision(student), full_precision(teacher.detach())
+            value = self.loss(*pair, self._label(label, student)) if self.uses_label else self.loss(*pair)
         if value.ndim:
             raise ValueError(f"the loss of a pair of layers must be a scalar, got shape {tuple(value.shape)}")
         return value
+
+    def _label(self, label: Tensor | None, student: Tensor) -> Tensor:
+        if label is None:
+            raise ValueError(f"the label is missing, which {type(self.loss).__name__} uses: pass label")
+        return resize_nearest(label, student.shape[2:])

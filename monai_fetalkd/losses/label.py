@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from monai_fetalkd._tensor import full_precision, plain
-from monai_fetalkd.losses.soft_target import check_logits
+from monai_fetalkd.losses._labels import class_indices, has_fraction
+from monai_fetalkd.losses._logits import check_logits, divisor
 
 __all__ = ["LabelLoss", "is_sigmoid_head"]
 
@@ -70,13 +71,8 @@ class LabelLoss(nn.CrossEntropyLoss):
         smoothing = self.label_smoothing
         if label.shape == logits.shape and label.is_floating_point():
             return functional.cross_entropy(logits, label.to(logits), weight, label_smoothing=smoothing)
-        indices = label.squeeze(1) if label.ndim == logits.ndim and label.shape[1] == 1 else label
-        if indices.shape != logits.shape[:1] + logits.shape[2:]:
-            raise ValueError(
-                "labels must be class indices of shape [N, *spatial] or [N, 1, *spatial], or probabilities of the shape "
-                f"of the logits [N, C, *spatial], got {tuple(label.shape)} and {tuple(logits.shape)}"
-            )
-        fraction = _fraction(indices)
+        indices = class_indices(label, logits)
+        fraction = has_fraction(indices)
         indices = indices.long()
         values = functional.cross_entropy(
             logits, indices, weight, ignore_index=self.ignore_index, reduction="none", label_smoothing=smoothing
@@ -84,31 +80,15 @@ class LabelLoss(nn.CrossEntropyLoss):
         counts = (indices != self.ignore_index).to(values)
         if weight is not None:
             counts = counts * weight[indices.clamp(0, logits.shape[1] - 1)]
-        loss = values.sum() / counts.sum().clamp_min(torch.finfo(values.dtype).tiny)
+        loss = values.sum() / divisor(counts.sum())
         return loss if fraction is None else loss.masked_fill(fraction, torch.nan)
-
-
-def _fraction(indices: Tensor) -> Tensor | None:
-    """Whether some index is no whole number, for labels of a floating-point type on a device that computes ahead."""
-    if not indices.is_floating_point():
-        return None
-    found = (indices != indices.round()).any()
-    if found.device.type != "cpu":
-        return found
-    if found:
-        example = indices[indices != indices.round()][0].item()
-        raise ValueError(
-            f"labels must be class indices, but one is {example:g}: interpolate labels with mode 'nearest', or give "
-            "probabilities of the shape of the logits"
-        )
-    return None
 
 
 def is_sigmoid_head(label_loss: object) -> bool:
     """Whether a loss on labels treats the classes as independent (sigmoid) rather than as exclusive (softmax).
 
-    It is read from the settings by which MONAI's and torch's losses say so: ``sigmoid``, ``softmax`` and ``use_softmax``
-    of the loss or of a loss inside it. A loss that says nothing is taken for one of exclusive classes.
+    It is read from the settings by which MONAI's and torch's losses say so: ``sigmoid``, ``softmax`` and
+    ``use_softmax`` of the loss or of a loss inside it. A loss that says nothing is taken for one of exclusive classes.
 
     Args:
         label_loss: the loss, also inside wrappers such as MONAI's ``DeepSupervisionLoss``.

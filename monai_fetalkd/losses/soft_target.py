@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision, plain
+from monai_fetalkd._tensor import full_precision
+from monai_fetalkd.losses._logits import (
+    check_logits,
+    check_same_shape,
+    check_temperature,
+    expected,
+    prediction_weights,
+    weighted_mean,
+)
 
 __all__ = ["SigmoidSoftTargetLoss", "SoftTargetLoss"]
 
@@ -24,8 +32,7 @@ class _SoftTargets(_Loss, ABC):
     def __init__(
         self, temperature: float = 4.0, reduction: str = "mean", class_weights: Sequence[float] | None = None
     ) -> None:
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        check_temperature(temperature)
         if reduction not in _REDUCTIONS:
             raise ValueError(f"reduction must be one of {_REDUCTIONS}, got {reduction!r}")
         if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights):
@@ -50,34 +57,24 @@ class _SoftTargets(_Loss, ABC):
         Raises:
             ValueError: when shapes differ or are not those of logits, of the mask, or of the class weights.
         """
-        if input.shape != target.shape:
-            raise ValueError(
-                "student and teacher logits must have the same shape, "
-                f"got {tuple(input.shape)} and {tuple(target.shape)}"
-            )
+        check_same_shape(input, target)
         self._check(input)
         # autocast would lower some of what follows again
         with torch.autocast(input.device.type, enabled=False):
-            student = full_precision(input) / self.temperature
-            teacher = full_precision(target.detach()) / self.temperature
-            divergence, weights = self._divergence(student, teacher)
+            student, teacher = full_precision(input), full_precision(target.detach())
+            divergence, weights = self._divergence(self._softened(student), self._softened(teacher))
             divergence = self.temperature**2 * divergence
             if mask is not None:
-                present = _aligned(mask, divergence, input)
+                present = prediction_weights(mask, student)
+                present = present if divergence.ndim == present.ndim else present.unsqueeze(1)
                 weights = present if weights is None else weights * present
             return self._reduce(divergence, weights)
 
     def _reduce(self, divergence: Tensor, weights: Tensor | None) -> Tensor:
-        if weights is not None:
-            divergence = divergence * weights
-        if self.reduction == "none":
-            return divergence
-        if self.reduction == "sum":
-            return divergence.sum()
-        if weights is None:
-            return divergence.mean()
-        total = weights.expand_as(divergence).sum()
-        return divergence.sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+        if self.reduction == "mean":
+            return weighted_mean(divergence, weights)
+        divergence = divergence if weights is None else divergence * weights
+        return divergence if self.reduction == "none" else divergence.sum()
 
     def _weights(self, logits: Tensor) -> Tensor | None:
         """The class weights as ``[1, C, 1, ...]``."""
@@ -89,6 +86,9 @@ class _SoftTargets(_Loss, ABC):
                 f"{tuple(logits.shape)}"
             )
         return logits.new_tensor(self.class_weights).view(1, -1, *(1,) * (logits.ndim - 2))
+
+    def _softened(self, logits: Tensor) -> Tensor:
+        return logits / self.temperature
 
     @abstractmethod
     def _check(self, logits: Tensor) -> None:
@@ -111,18 +111,25 @@ class SoftTargetLoss(_SoftTargets):
     holds one prediction; with per-voxel logits ``[N, C, *spatial]`` each voxel is one, and ``"mean"`` averages over all
     of them, as :class:`torch.nn.CrossEntropyLoss` does, so that both losses keep their balance at any image size.
 
-    With class weights :math:`w`, a prediction counts :math:`\sum_c w_c \, \mathrm{softmax}(t / T)_c` times, and the mean
-    divides by the sum of these counts. A class that the teacher rules out (a logit of minus infinity) adds nothing:
-    :math:`0 \log 0 = 0`.
+    With class weights :math:`w`, a prediction counts :math:`\sum_c w_c \, \mathrm{softmax}(t / T)_c` times, and the
+    mean divides by the sum of these counts. A class that the teacher rules out (a logit of minus infinity) adds
+    nothing: :math:`0 \log 0 = 0`.
+
+    With ``standardise``, the logits :math:`z` of both networks are first replaced by their z-scores
+    :math:`(z - \bar z) / (10^{-7} + \sigma(z))` over the classes, with :math:`\sigma` over :math:`C - 1`. The student
+    then need not reach the teacher's range of logits, but only its order and proportions. Classes that are ruled out
+    are left out of mean and deviation. The z-scores of two classes are :math:`\pm 0.707` whatever the logits, so two
+    classes are refused.
 
     Other code bases: ``reduction="batchmean"`` divides by ``N`` only, which is the same for ``[N, C]`` and larger by
     the number of voxels otherwise; the default reduction of :class:`torch.nn.KLDivLoss` divides by ``N * C`` as well,
-    which is smaller by the number of classes.
+    which is smaller by the number of classes. The code of logit standardisation multiplies the loss by 9 on CIFAR-100.
 
     Args:
         temperature: how much both predictions are softened, above 0; 1 leaves them as they are.
         reduction: ``"mean"`` over all predictions, their ``"sum"``, or ``"none"``.
         class_weights: one weight for each class; None weighs all predictions by 1.
+        standardise: compare z-scores of the logits in place of the logits.
 
     Raises:
         ValueError: when ``temperature`` is not positive and finite, ``reduction`` is unknown, or a weight is negative.
@@ -134,15 +141,36 @@ class SoftTargetLoss(_SoftTargets):
 
     References:
         Hinton G., Vinyals O., Dean J. Distilling the Knowledge in a Neural Network. 2015, arXiv:1503.02531.
+
+        Sun S. et al. Logit Standardization in Knowledge Distillation. CVPR 2024, arXiv:2403.01427; code:
+        github.com/sunshangquan/logit-standardization-KD.
     """
+
+    def __init__(
+        self,
+        temperature: float = 4.0,
+        reduction: str = "mean",
+        class_weights: Sequence[float] | None = None,
+        standardise: bool = False,
+    ) -> None:
+        super().__init__(temperature, reduction, class_weights)
+        self.standardise = standardise
+
+    def _softened(self, logits: Tensor) -> Tensor:
+        return super()._softened(_standardised(logits) if self.standardise else logits)
 
     def _check(self, logits: Tensor) -> None:
         check_logits(logits)
+        if self.standardise and logits.shape[1] == 2:
+            raise ValueError(
+                f"standardised logits of two classes are the same whatever the logits, got {tuple(logits.shape)}: set "
+                "standardise to False"
+            )
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
         log_q, log_p = teacher.log_softmax(dim=1), student.log_softmax(dim=1)
         q = log_q.exp()
-        divergence = _expected(q, log_q - log_p).sum(dim=1)
+        divergence = expected(q, log_q - log_p).sum(dim=1)
         weights = self._weights(student)
         return divergence, None if weights is None else (weights * q).sum(dim=1)
 
@@ -181,37 +209,18 @@ class SigmoidSoftTargetLoss(_SoftTargets):
     def _divergence(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
         # 1 - q keeps its digits only as the sigmoid of the other sign
         parts = [
-            _expected(teacher.sigmoid(), functional.logsigmoid(teacher) - functional.logsigmoid(student)),
-            _expected((-teacher).sigmoid(), functional.logsigmoid(-teacher) - functional.logsigmoid(-student)),
+            expected(teacher.sigmoid(), functional.logsigmoid(teacher) - functional.logsigmoid(student)),
+            expected((-teacher).sigmoid(), functional.logsigmoid(-teacher) - functional.logsigmoid(-student)),
         ]
         return parts[0] + parts[1], self._weights(student)
 
 
-def check_logits(logits: Tensor) -> None:
-    """Raise ``ValueError`` unless the logits are ``[N, C, *spatial]`` with ``C >= 2``."""
-    if logits.ndim < 2 or logits.shape[1] < 2:
-        raise ValueError(
-            "logits must have shape [N, C, *spatial] with two or more classes (the softmax of a single logit is "
-            f"constant: for sigmoid heads use SigmoidSoftTargetLoss and a label loss of that kind), "
-            f"got {tuple(logits.shape)}"
-        )
-
-
-def _expected(probability: Tensor, log_ratio: Tensor) -> Tensor:
-    # 0 log 0 = 0: where the probability is zero, the logarithm is infinite, perhaps on both sides
-    return (probability * log_ratio).masked_fill(probability == 0, 0.0)
-
-
-def _aligned(mask: Tensor, divergence: Tensor, logits: Tensor) -> Tensor:
-    """The mask with the axes of the divergence: ``[N, *spatial]``, or ``[N, 1, *spatial]`` beside classes."""
-    places = logits.shape[:1] + logits.shape[2:]
-    mask = plain(mask)
-    if mask.shape == places[:1] + (1,) + places[1:]:
-        mask = mask.squeeze(1)
-    if mask.shape != places:
-        raise ValueError(
-            f"the mask must have shape {tuple(places)}, one value for each prediction of logits of shape "
-            f"{tuple(logits.shape)}, got {tuple(mask.shape)}"
-        )
-    mask = mask.to(divergence.dtype)
-    return mask if divergence.shape == places else mask.unsqueeze(1)
+def _standardised(logits: Tensor) -> Tensor:
+    """The z-scores over the classes; minus infinity stays, and counts neither in the mean nor in the deviation."""
+    ruled_out = logits == -math.inf
+    kept = logits.masked_fill(ruled_out, 0)
+    count = (~ruled_out).to(logits.dtype).sum(dim=1, keepdim=True)
+    centred = (kept - kept.sum(dim=1, keepdim=True) / count).masked_fill(ruled_out, 0)
+    # equal logits have a norm of zero, whose gradient is zero, where that of a square root is infinite
+    deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / (count - 1).clamp_min(1).sqrt()
+    return (centred / (1e-7 + deviation)).masked_fill(ruled_out, -math.inf)

@@ -24,14 +24,16 @@ class ReferenceCase:
     layers: list[float] | None
     grads: list[np.ndarray]
 
-    def assert_agrees(self, loss: Callable[[list[Tensor], list[Tensor], Tensor | None], Tensor]) -> None:
+    def assert_agrees(
+        self, loss: Callable[[list[Tensor], list[Tensor], Tensor | None], Tensor], rel: float = 1e-10
+    ) -> None:
         students = [torch.tensor(values, dtype=torch.float64, requires_grad=True) for values in self.students]
         teachers = [torch.tensor(values, dtype=torch.float64) for values in self.teachers]
         value = loss(students, teachers, None if self.target is None else torch.tensor(self.target))
         value.backward()
-        assert value.item() == pytest.approx(self.loss, rel=1e-10), self.id
+        assert value.item() == pytest.approx(self.loss, rel=rel), self.id
         for student, expected in zip(students, self.grads, strict=True):
-            tolerance = 1e-10 if expected.dtype == np.float64 else 1e-6  # some gradients are stored in float32
+            tolerance = rel if expected.dtype == np.float64 else max(rel, 1e-6)  # some are stored in float32
             difference = np.abs(student.grad.numpy() - expected).max()
             assert difference <= tolerance * np.abs(expected).max(), self.id
 
@@ -69,3 +71,8 @@ class Reference:
 @pytest.fixture
 def reference(shared_dir: Path) -> Reference:
     return Reference(shared_dir / "reference" / "kd_reference.npz")
+
+
+@pytest.fixture
+def dense_reference(shared_dir: Path) -> Reference:
+    return Reference(shared_dir / "reference" / "dense_reference.npz")

@@ -37,9 +37,9 @@ def test_indices_and_soft_labels_cost_what_torch_says(shape, arguments, ignored)
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_batch_in_which_all_is_ignored_costs_nothing(smoothing):
-    logits = randn(2, 3, 4).requires_grad_()
+    logits = randn(2, 3, 4).float().requires_grad_()
     loss = LabelLoss(ignore_index=255, label_smoothing=smoothing)(logits, torch.full((2, 4), 255))
-    loss.backward()
+    (2.0**16 * loss).backward()  # the scale that a GradScaler starts with
     assert loss == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 

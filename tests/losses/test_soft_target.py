@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_fetalkd.losses import SigmoidSoftTargetLoss, SoftTargetLoss
+from monai_fetalkd.losses import AttentionTransferLoss, LabelLoss, SigmoidSoftTargetLoss, SoftTargetLoss
 
 
 def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
@@ -139,7 +139,11 @@ def test_a_mask_leaves_predictions_out(kind, channel):
     mask[:, :2] = True
     loss = kind(2.0)(student, teacher, mask[:, None] if channel else mask)
     torch.testing.assert_close(loss, kind(2.0)(student[:, :, :2], teacher[:, :, :2]))
-    assert kind()(student, teacher, torch.zeros(2, 4, 5)) == 0
+    student = student.float().requires_grad_()
+    nothing = kind()(student, teacher, torch.zeros(2, 4, 5))
+    (2.0**16 * nothing).backward()  # the scale that a GradScaler starts with
+    assert nothing == 0
+    assert student.grad.abs().max() == 0
     with pytest.raises(ValueError, match=r"the mask must have shape \(2, 4, 5\)"):
         kind()(student, teacher, torch.zeros(2, 4, 4))
 
@@ -174,3 +178,56 @@ def test_sigmoid_heads_stay_finite_far_out():
 def test_class_weights_that_do_not_fit_are_refused(kind, weights, message):
     with pytest.raises(ValueError, match=message):
         kind(class_weights=weights)(random_logits(2, 3), random_logits(2, 3))
+
+
+def test_standardised_logits_agree_with_other_code_bases(dense_reference, reference):
+    for case in dense_reference.family("logit_std_kd") + reference.family("kd-logit-std"):
+        temperature = case.params.get("tau") or case.params["temperature"]
+        kd, ce = SoftTargetLoss(temperature, standardise=case.params.get("standardise", True)), LabelLoss()
+        # torchdistill's value has the loss on labels in it
+        alpha, beta = case.params.get("alpha", 0.0), case.params.get("beta", 1.0)
+        case.assert_agrees(
+            lambda students, teachers, label, kd=kd, ce=ce, alpha=alpha, beta=beta: (
+                beta * kd(students[0], teachers[0]) + (alpha * ce(students[0], label) if alpha else 0.0)
+            )
+        )
+
+
+def test_prediction_and_importance_maps_of_emkd_are_soft_targets_and_attention(dense_reference):
+    for case in dense_reference.family("emkd_pmd"):
+        loss, weight = SoftTargetLoss(case.params["tau"]), case.params["loss_weight"]
+        case.assert_agrees(lambda s, t, _, loss=loss, weight=weight: weight * loss(s[0], t[0]))
+    for case in dense_reference.family("emkd_imd"):
+        loss, weight = AttentionTransferLoss(power=case.params["exponent"]), case.params["loss_weight"]
+        case.assert_agrees(lambda s, t, _, loss=loss, weight=weight: weight * loss(s, t))
+
+
+def test_sigmoid_heads_agree_with_the_plain_formula(dense_reference):
+    for case in dense_reference.family("bernoulli_kl"):
+        loss, weight = SigmoidSoftTargetLoss(case.params["tau"]), case.params["loss_weight"]
+        if case.params["reduction"] == "sum_channels":
+            weight *= case.students[0].shape[1]
+        case.assert_agrees(lambda s, t, _, loss=loss, weight=weight: weight * loss(s[0], t[0]))
+
+
+def test_standardised_logits_do_not_see_scale_and_offset():
+    student, teacher = random_logits(4, 6), random_logits(4, 6, seed=1)
+    loss = SoftTargetLoss(2.0, standardise=True)
+    torch.testing.assert_close(loss(3 * student + 1, teacher / 5 - 2), loss(student, teacher), rtol=1e-5, atol=0)
+
+
+def test_a_class_that_both_rule_out_does_not_count_in_the_standardisation():
+    student, teacher = random_logits(4, 5), random_logits(4, 5, seed=1)
+    loss = SoftTargetLoss(2.0, standardise=True)
+    expected = loss(student[:, :4], teacher[:, :4])
+    student[:, 4] = teacher[:, 4] = -torch.inf
+    student.requires_grad_()
+    value = loss(student, teacher)
+    value.backward()
+    torch.testing.assert_close(value, expected)
+    assert student.grad.isfinite().all()
+
+
+def test_two_classes_cannot_be_standardised():
+    with pytest.raises(ValueError, match=r"two classes .* got \(3, 2, 4, 4\)"):
+        SoftTargetLoss(standardise=True)(torch.zeros(3, 2, 4, 4), torch.zeros(3, 2, 4, 4))
