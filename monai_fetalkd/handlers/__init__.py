@@ -9,10 +9,12 @@ from .predictions import PredictionCollector
 from .progress import ProgressLogger
 from .seed import EpochSeeder
 from .stage import TrainingStage
+from .weights import LossWeightSchedule
 
 __all__ = [
     "EpochSeeder",
     "GlobalBatch",
+    "LossWeightSchedule",
     "NonFiniteLossGuard",
     "PredictionCollector",
     "ProgressLogger",

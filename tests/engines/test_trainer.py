@@ -11,7 +11,19 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
-from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss
+from monai_fetalkd.losses import (
+    AttentionTransferLoss,
+    ChannelWiseLoss,
+    DecoupledLoss,
+    DistillationLoss,
+    DISTLoss,
+    FeatureLoss,
+    IntraClassLoss,
+    ProjectedLoss,
+    RegionAffinityLoss,
+    SimilarityPreservingLoss,
+    SoftDiceLoss,
+)
 from monai_fetalkd.networks import student_resnet
 
 CLASSES = 3
@@ -268,6 +280,61 @@ def test_segmentation_networks_distil_per_voxel_with_attention(dims):
     trainer.run()
     assert {"ce", "kd", "at"} <= trainer.state.output.keys()
     assert torch.isfinite(trainer.state.output["loss"])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("soft", [DecoupledLoss(), DISTLoss(), SoftDiceLoss(), ChannelWiseLoss()])
+def test_losses_on_dense_outputs_train_student_and_projector(dims, soft):
+    def unet(*channels):
+        return UNet(spatial_dims=dims, in_channels=1, out_channels=3, channels=channels, strides=(2,))
+
+    torch.manual_seed(0)
+    student = unet(4, 8)
+    losses = {
+        "cwd": ProjectedLoss(ChannelWiseLoss(), student_channels=4, teacher_channels=8, spatial_dims=dims),
+        "rad": RegionAffinityLoss(3),
+        "ifvd": IntraClassLoss(3),
+        "sp": SimilarityPreservingLoss(),
+    }
+    loss = DistillationLoss(soft_target_loss=soft, feature_losses=losses)
+    size = (8,) * dims
+    batch = {"image": torch.rand(2, 1, *size), "label": torch.randint(3, (2, 1, *size)).float()}
+    trainer = DistillationTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[batch],
+        network=student,
+        teacher=unet(8, 16),
+        optimizer=torch.optim.SGD([*student.parameters(), *loss.parameters()], lr=0.1),
+        loss_function=loss,
+        student_layers=["model.0"],
+        decollate=False,
+    )
+    before = copy.deepcopy(trainer.task.state_dict())
+    trainer.run()
+    parts = {name: trainer.state.output[name] for name in ("loss", "ce", "kd", *losses)}
+    assert all(value.isfinite() and value > 0 for value in parts.values()), parts
+    after = trainer.task.state_dict()
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert {"loss.feature_losses.cwd.loss.projector.weight", "student.model.0.conv.weight"} <= moved
+
+
+def test_stage_one_hands_the_label_to_a_loss_that_sees_it():
+    student = plain_network(4)
+    trainer = make_trainer(
+        AttentionTransferTrainer,
+        student=student,
+        loader=[{"image": torch.rand(2, 1, 16, 16), "label": torch.randint(3, (2, 1, 16, 16))}],
+        loss_function=FeatureLoss(RegionAffinityLoss(3)),
+        decollate=False,
+    )
+    trainer.run()
+    assert trainer.state.output["at_1"] > 0
+    unlabelled = make_trainer(
+        AttentionTransferTrainer, loader=batches(labels=False), loss_function=FeatureLoss(RegionAffinityLoss(3))
+    )
+    with pytest.raises(ValueError, match="label is missing, which RegionAffinityLoss uses"):
+        unlabelled.run()
 
 
 def _teachers_optimizer(kind):

@@ -11,10 +11,15 @@ from torch.nn.functional import cross_entropy
 
 from monai_fetalkd.losses import (
     AttentionTransferLoss,
+    ChannelWiseLoss,
+    DecoupledLoss,
     DistillationLoss,
+    DISTLoss,
     FeatureLoss,
     LabelLoss,
+    RegionAffinityLoss,
     SigmoidSoftTargetLoss,
+    SoftDiceLoss,
     SoftTargetLoss,
 )
 
@@ -286,3 +291,50 @@ def test_each_feature_loss_compares_the_layers_that_it_names():
     torch.testing.assert_close(parts["hint"], nn.functional.mse_loss(*features["layer2"]))
     with pytest.raises(ValueError, match="layer2"):
         loss(STUDENT, None, None, {"layer1": students["layer1"]}, teachers)
+
+
+def test_a_loss_on_logits_that_says_so_is_given_the_label():
+    loss = DistillationLoss(soft_target_loss=DecoupledLoss())
+    torch.testing.assert_close(loss(STUDENT, TEACHER, LABEL)["kd"], DecoupledLoss()(STUDENT, TEACHER, LABEL))
+    with pytest.raises(ValueError, match="label is missing, which DecoupledLoss uses"):
+        DistillationLoss(ce_weight=0.0, soft_target_loss=DecoupledLoss())(STUDENT, TEACHER)
+
+
+def test_a_loss_on_features_that_says_so_is_given_the_label():
+    loss = DistillationLoss(kd_weight=0.0, feature_losses={"rad": RegionAffinityLoss(3), "hint": nn.MSELoss()})
+    logits, label = randn(4, 3, 10, 10), torch.arange(400).reshape(4, 1, 10, 10) % 3
+    parts = loss(logits, None, label, STUDENT_FEATURES[0], TEACHER_FEATURES[0])
+    # every second row and column
+    expected = RegionAffinityLoss(3)(STUDENT_FEATURES[0], TEACHER_FEATURES[0], label[..., ::2, ::2])
+    torch.testing.assert_close(parts["rad"], expected)
+
+
+@pytest.mark.parametrize("soft", [DecoupledLoss(), DISTLoss(), SoftDiceLoss(), ChannelWiseLoss()])
+def test_each_head_has_its_own_label_and_mask(soft):
+    heads, target = [randn(2, 3, 4, 4), randn(2, 3, 2, 2)], randn(2, 3, 4, 4).flip(0)
+    label = torch.arange(32).reshape(2, 1, 4, 4) % 3
+    mask = torch.ones(2, 4, 4)
+    mask[0, :2] = 0
+    loss = DistillationLoss(
+        label_loss=DeepSupervisionLoss(DiceCELoss(softmax=True, to_onehot_y=True)), soft_target_loss=soft
+    )
+    further = {"label": label.squeeze(1)} if getattr(soft, "uses_label", False) else {}
+    first = soft(heads[0], target, **further, mask=mask)
+    # the nearest to the centre of each of the coarse head's positions
+    coarse = {name: values[:, 1::2, 1::2] for name, values in (further | {"mask": mask}).items()}
+    second = soft(heads[1], torch.nn.functional.avg_pool2d(target, 2), **coarse)
+    torch.testing.assert_close(loss(heads, target, label, mask=mask)["kd"], first + 0.5 * second)
+
+
+def test_weights_that_a_schedule_sets_to_zero_are_refused():
+    loss = DistillationLoss()
+    loss.weights.update(ce=0.0, kd=0.0)
+    with pytest.raises(ValueError, match="at least one weight"):
+        loss(STUDENT, TEACHER, LABEL)
+
+
+def test_a_batch_without_a_label_keeps_its_gradient_finite_under_any_weight():
+    student = STUDENT.float().requires_grad_()
+    loss = DistillationLoss(ce_weight=100.0, label_loss=LabelLoss(ignore_index=255))
+    loss(student, TEACHER.float(), torch.full((4,), 255))["loss"].backward()
+    assert student.grad.abs().max() == 0

@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from monai_fetalkd.losses import FeatureLoss
+from monai_fetalkd.losses import ChannelWiseLoss, FeatureLoss
 
 
 class HintWithAdapter(nn.Module):
@@ -117,3 +117,44 @@ def test_elementwise_loss_does_not_broadcast(loss):
 def test_loss_without_reduction_is_refused():
     with pytest.raises(ValueError, match=r"must be a scalar, got shape \(2, 3, 4, 4\)"):
         FeatureLoss(nn.MSELoss(reduction="none"))(features(3), features(3))
+
+
+class SeesLabel(nn.Module):
+    uses_label = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
+        self.seen.append(label)
+        return (student - teacher).square().mean()
+
+
+@pytest.mark.parametrize("channel", [False, True])
+def test_a_loss_that_says_so_is_given_the_label_at_the_size_of_each_feature(channel):
+    label = torch.arange(2 * 7 * 8).reshape(2, 7, 8)
+    label = label[:, None] if channel else label
+    loss = SeesLabel()
+    students = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 2, 3)]
+    FeatureLoss(loss)(students, students, label=label)
+    for student, seen in zip(students, loss.seen, strict=True):
+        rows, columns = (
+            [index * old // new for index in range(new)]
+            for old, new in zip(label.shape[-2:], student.shape[2:], strict=True)
+        )
+        assert torch.equal(seen, label[..., rows, :][..., columns])
+
+
+def test_a_label_that_is_missing_is_asked_for():
+    with pytest.raises(ValueError, match="label is missing, which SeesLabel uses"):
+        FeatureLoss(SeesLabel())(features(3), features(3))
+
+
+def test_a_layout_is_brought_to_channels_first_for_any_loss():
+    (student,), (teacher,) = features(3), features(3, seed=1)
+    expected = FeatureLoss(ChannelWiseLoss())(student, teacher)
+    last = FeatureLoss(ChannelWiseLoss())(student.movedim(1, -1), teacher.movedim(1, -1), "channels_last")
+    torch.testing.assert_close(last, expected)
+    tokens = [values.flatten(2).transpose(1, 2) for values in (student, teacher)]
+    torch.testing.assert_close(FeatureLoss(ChannelWiseLoss())(*tokens, [4, 4]), expected)
