@@ -204,6 +204,7 @@ def _stage(
     loaded: Iterable[Any] = (),
     **further: Any,
 ) -> Any:
+    loss_function.to(settings.device)  # its parameters, such as those of a projector
     parameters = [*network.parameters(), *loss_function.parameters()]
     if settings.optimizer is None:
         optimizer: torch.optim.Optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay)
