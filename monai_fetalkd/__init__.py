@@ -3,7 +3,7 @@
 Importing the package itself loads neither torch nor monai; its modules do:
 
 - :mod:`monai_fetalkd.attention` -- a feature map to its attention map
-- :mod:`monai_fetalkd.losses` -- soft targets, attention transfer, their weighted sum
+- :mod:`monai_fetalkd.losses` -- soft targets, attention transfer, losses for dense outputs, their weighted sum
 - :mod:`monai_fetalkd.taps` -- the outputs of hidden layers by name
 - :mod:`monai_fetalkd.checkpoints` -- weights read safely
 - :mod:`monai_fetalkd.networks` -- teacher and student factories

@@ -1,4 +1,4 @@
-"""One factory for the stages of a training config: optimizer, schedule, validation, checkpoint and logs around a trainer."""
+"""One factory for the stages of a training config: optimizer, schedule, validation, checkpoint and logs."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def supervised_stage(
         >>> settings = StageSettings("cpu", tempfile.mkdtemp())
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
         >>> batch = {"image": torch.rand(2, 1, 4, 4), "label": torch.tensor([0, 1])}
-        >>> trainer = supervised_stage(
-        ...     settings, "teacher", network, [batch], nn.CrossEntropyLoss(), f"{settings.log_dir}/teacher.pt", 2, lr=0.1)
+        >>> path = f"{settings.log_dir}/teacher.pt"
+        >>> trainer = supervised_stage(settings, "teacher", network, [batch], nn.CrossEntropyLoss(), path, 2, lr=0.1)
         >>> trainer.run()
         >>> trainer.state.epoch
         2
