@@ -63,6 +63,8 @@ class StageSettings:
             validates none.
         val_interval: epochs between two validations.
         ema_decay: see :class:`~monai_fetalkd.handlers.TrainingStage`.
+        describe: called with the file of a stage's weights after they have been written, to tell what they were trained
+            on (:func:`monai_fetalkd.descriptions.describe_weights`).
         compile: whether networks are compiled.
         data_parallel: whether networks are wrapped in ``DistributedDataParallel``.
     """
@@ -78,6 +80,7 @@ class StageSettings:
     evaluator: Callable[..., Evaluator] | None = None
     val_interval: int = 1
     ema_decay: float | None = None
+    describe: Callable[..., None] | None = None
     compile: bool = False
     data_parallel: bool = False
 
@@ -229,6 +232,7 @@ def _stage(
         start_from,
         settings.resume,
         ema_decay=settings.ema_decay,
+        describe=settings.describe,
     )
     arguments = {"non_blocking": True, "inferer": settings.inferer, "compile": settings.compile}
     return kind(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from monai_fetalkd._tensor import full_precision, plain
+from monai_fetalkd.inferers import PrecisionInferer
 from monai_fetalkd.layouts import Layout, check_layout, spatial_feature
 from monai_fetalkd.outputs import OutputPath, logits_of
 from monai_fetalkd.taps import FeatureTaps
@@ -315,8 +316,9 @@ def as_teacher(teacher: nn.Module | Teacher) -> Teacher:
 
 def makes_one_pass(inferer: Any) -> bool:
     """Whether an inferer is known to call the network once, on the whole batch."""
-    inner = getattr(inferer, "inferer", None)
-    return isinstance(inferer, SimpleInferer) and (inner is None or makes_one_pass(inner))
+    if isinstance(inferer, PrecisionInferer):
+        return makes_one_pass(inferer.inferer)
+    return isinstance(inferer, SimpleInferer)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ class StageCheckpoint:
         to_save: further things by name that have ``state_dict()`` and ``load_state_dict()``, as in ignite's
             ``Checkpoint``; their states must be tensors and plain Python values.
         weights: what goes into ``path`` in place of the network, such as the average of its weights (EMA).
+        describe: called with ``path`` after the weights have been written, to tell what they were trained on.
 
     Raises:
         FileNotFoundError, ValueError: by the run, when ``start_from`` is missing or belongs to another network, when
@@ -116,6 +117,7 @@ class StageCheckpoint:
         resume: bool = False,
         to_save: Mapping[str, Any] | None = None,
         weights: nn.Module | None = None,
+        describe: Callable[[Path], None] | None = None,
     ) -> None:
         if taken := sorted(_OWN & (to_save or {}).keys()):
             raise ValueError(f"to_save must not use the names {sorted(_OWN)}, got {taken}.")
@@ -128,6 +130,7 @@ class StageCheckpoint:
         self.resume = resume
         self.to_save = dict(to_save or {})
         self.weights = network if weights is None else weights
+        self.describe = describe
         self._read_back = False
 
     def attach(self, engine: Trainer) -> None:
@@ -154,6 +157,8 @@ class StageCheckpoint:
     def _save(self, engine: Trainer) -> None:
         if self.evaluator is None or self._just_improved(engine):
             save_weights(self.weights, self.path)
+            if self.describe is not None:
+                self.describe(self.path)
         stateful = self._stateful(engine)
         state = {name: item.state_dict() for name, item in stateful.items()}
         state["trainer"] = {
@@ -164,7 +169,8 @@ class StageCheckpoint:
         if self.evaluator is not None:
             state["best"] = _best(self.evaluator)
         with written_whole(self.state_path) as temporary:
-            torch.save(state, temporary)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
             if not self._read_back:  # not after a kill fifty epochs later
                 _check_readable(state, temporary)
                 self._read_back = True

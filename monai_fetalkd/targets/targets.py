@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_fetalkd._tensor import plain
-from monai_fetalkd.keys import hash_of_data
+from monai_fetalkd.keys import hash_of_code, hash_of_data
 from monai_fetalkd.teachers import Query, Targets, Teacher
 
 from .layout import FeatureType, TargetLayout
@@ -117,8 +117,10 @@ class StoredTeacher(Teacher):
 
         Raises:
             OSError: when the disk has no room for all views.
-            ValueError: when stored answers differ from those of the teacher, or its weights have changed since.
+            ValueError: when stored answers differ from those of the teacher, its weights have changed since, or the
+                batch shows views of another epoch.
         """
+        self.views.check_epoch(query.batch["view"])
         numbers = plain(query.batch["view"]).cpu().numpy()
         if self._open is not None:
             if self._open.versions != _versions(self.teacher.networks()):
@@ -186,6 +188,7 @@ class StoredTeacher(Teacher):
             "hash_of_teacher": hash_of_data(
                 [self.teacher.describe(), *([repr(network), network.state_dict()] for network in networks)]
             ),
+            "hash_of_code": hash_of_code(module for network in networks for module in network.modules()),
             "inferer": type(inferer).__qualname__,
             # what an inferer remembers of its calls is private
             "hash_of_inferer": hash_of_data({k: v for k, v in vars(inferer).items() if not k.startswith("_")}),
@@ -229,7 +232,7 @@ class StoredTeacher(Teacher):
         layout = TargetLayout(logits, shapes, self.settings.dtype)
         whole = {**manifest, "logits": logits, "features": features}
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
-        store = TargetStore(self.settings.cache_dir / key, layout.row, len(self.views) * self.views.views, whole)
+        store = TargetStore(self.settings.cache_dir / key, layout.row, self.views.rows, whole)
         networks = self.networks()
         return _Open(store, layout, _versions(networks), _norms(networks))
 
