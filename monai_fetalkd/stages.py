@@ -1,4 +1,4 @@
-"""One factory for the stages of a training config: optimizer, schedule, validation, checkpoint and logs around a trainer."""
+"""One factory for the stages of a config: optimizer, schedule, validation, checkpoint and logs around a trainer."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def supervised_stage(
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
         >>> batch = {"image": torch.rand(2, 1, 4, 4), "label": torch.tensor([0, 1])}
         >>> trainer = supervised_stage(
-        ...     settings, "teacher", network, [batch], nn.CrossEntropyLoss(), f"{settings.log_dir}/teacher.pt", 2, lr=0.1)
+        ...     settings, "teacher", network, [batch], nn.CrossEntropyLoss(), settings.log_dir + "/teacher.pt", 2, lr=0.1)
         >>> trainer.run()
         >>> trainer.state.epoch
         2
@@ -250,5 +250,5 @@ def _stage(
 def _data_parallel(network: nn.Module, settings: StageSettings) -> DistributedDataParallel:
     device = torch.device(settings.device)
     if getattr(settings.inferer, "channels_last", False):  # the wrapper fixes the layout of its buckets
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)

@@ -210,7 +210,7 @@ class DistillationTask(StudentTask):
 
     def feature_losses(self) -> Sequence[FeatureLoss]:
         """All feature losses."""
-        return list(self.loss.feature_losses.values())
+        return self.loss.all_feature_losses()
 
     def active_feature_losses(self) -> Sequence[FeatureLoss]:
         """Those whose weight is not zero."""
@@ -235,7 +235,6 @@ class DistillationTask(StudentTask):
         return self.loss(logits, targets.logits, label, features, targets.features, **further)
 
     def _read(self, returned: Any, inputs: Tensor) -> Tensor | list[Tensor]:
-        if self.output is None and hasattr(self.loss.label_loss, "get_weights"):  # MONAI's DeepSupervisionLoss
-            if heads := heads_of(returned, inputs.ndim):
-                return heads
-        return super()._read(returned, inputs)
+        supervised = self.output is None and hasattr(self.loss.label_loss, "get_weights")  # MONAI's DeepSupervisionLoss
+        heads = heads_of(returned, inputs.ndim) if supervised else None
+        return heads or super()._read(returned, inputs)

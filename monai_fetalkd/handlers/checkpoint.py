@@ -76,8 +76,8 @@ class StageCheckpoint:
     - ``path``: a state dict of the network (or of ``weights``), for those who use it: of the best epoch by the
       evaluator's key metric and ``metric_cmp_fn``, or of the last epoch where there is no evaluator;
     - ``<path>_resume.pt``: after each epoch, all that the next epoch needs: network (under ``model``), optimizer,
-      schedule, counters; parameters of the loss and the gradient scaler where the trainer has them; ignite's and MONAI's
-      early stopping and ignite's ``EMAHandler`` where they are attached to the trainer or to its validators; and
+      schedule, counters; parameters of the loss and the gradient scaler where the trainer has them; ignite's and
+      MONAI's early stopping and ignite's ``EMAHandler`` where they are attached to the trainer or to its validators; and
       whatever ``to_save`` names.
 
     A resumed stage continues after its last whole epoch. A finished one does not train again, also when early stopping
@@ -209,8 +209,8 @@ class StageCheckpoint:
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = f"there is no '{named}' in it" if isinstance(error, KeyError) else str(error).split("\n")[0]
             raise ValueError(
-                f"'{self.state_path}' belongs to a run with other networks or settings ('{named}': {reason}): give those, "
-                "another output_dir, or start anew without resume."
+                f"'{self.state_path}' belongs to a run with other networks or settings ('{named}': {reason}): give "
+                "those, another output_dir, or start anew without resume."
             ) from error
         engine.state.epoch, engine.state.iteration = epoch, state["trainer"]["iteration"]
         if self.evaluator is not None:
@@ -266,7 +266,7 @@ def _check_readable(state: Mapping[str, Any], path: Path) -> None:
                 except pickle.UnpicklingError:
                     raise ValueError(
                         f"The state of '{name}' holds objects that are neither tensors nor plain Python values, so a "
-                        "stage that keeps it could not be resumed: leave it out, or let its state_dict() give such values."
+                        "stage that keeps it could not be resumed: leave it out, or let its state_dict() give such ones."
                     ) from error
         raise
 

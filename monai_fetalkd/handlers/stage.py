@@ -94,7 +94,7 @@ class TrainingStage:
         average = None if self._ema is None else self._ema.ema_model
         if average is not None and evaluator is not None:
             evaluator.network = average
-        self._handlers = [EpochSeeder(dataset, seed), NonFiniteLossGuard(name), GlobalBatch(network)]
+        self._handlers: list[Any] = [EpochSeeder(dataset, seed), NonFiniteLossGuard(name), GlobalBatch(network)]
         if lr_scheduler is not None and not follows_metric:
             self._handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
         keeper = StageCheckpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from monai_fetalkd.losses.soft_target import SigmoidSoftTargetLoss, SoftTargetLo
 
 __all__ = ["DistillationLoss"]
 
-PairwiseLoss = Callable[[Tensor, Tensor], Tensor]
+PairwiseLoss = Callable[[Any, Tensor], Tensor]  # of logits, or of those of each head
 
 # entries of a trainer's output, and the parts that every distillation has
 _RESERVED = {"image", "label", "pred", "loss", "ce", "kd"}
@@ -115,9 +116,14 @@ class DistillationLoss(_Loss):
             }
         )
 
+    def all_feature_losses(self) -> list[FeatureLoss]:
+        """The losses on hidden layers."""
+        return [cast(FeatureLoss, loss) for loss in self.feature_losses.values()]
+
     def active_feature_losses(self) -> dict[str, FeatureLoss]:
         """The losses on hidden layers whose weight is not zero now, by name."""
-        return {name: loss for name, loss in self.feature_losses.items() if self.weights[name]}
+        losses = zip(self.feature_losses, self.all_feature_losses(), strict=True)
+        return {name: loss for name, loss in losses if self.weights[name]}
 
     def forward(
         self,

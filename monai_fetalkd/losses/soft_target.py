@@ -206,7 +206,7 @@ def _aligned(mask: Tensor, divergence: Tensor, logits: Tensor) -> Tensor:
     """The mask with the axes of the divergence: ``[N, *spatial]``, or ``[N, 1, *spatial]`` beside classes."""
     places = logits.shape[:1] + logits.shape[2:]
     mask = plain(mask)
-    if mask.shape == places[:1] + (1,) + places[1:]:
+    if mask.shape == (*places[:1], 1, *places[1:]):
         mask = mask.squeeze(1)
     if mask.shape != places:
         raise ValueError(
