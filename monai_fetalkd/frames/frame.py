@@ -9,11 +9,15 @@ import numpy as np
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_INFLATED",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "BlankFrame",
     "Frame",
     "FrameError",
     "FrameSource",
+    "FrameWarning",
+    "check_scans",
     "check_size",
 ]
 
@@ -24,7 +28,12 @@ MIN_SIDE = 16
 """The least height and width of a frame, in pixels."""
 
 MAX_BYTES = 2**30
-"""The most that a volume or a deflated file may hold once it is decompressed."""
+"""The most that a volume may hold once it is decompressed."""
+
+MAX_INFLATED = 2**27
+"""The most that a deflated DICOM file may hold, which is inflated as a whole before a frame is known."""
+
+_MAX_SCANS = 100
 
 
 class FrameError(ValueError):
@@ -48,12 +57,24 @@ class FrameError(ValueError):
         return f"The frame '{self.path}' cannot be read: {self.reason}."
 
 
+class BlankFrame(FrameError):
+    """A frame that is whole, but of one grey level only: black before the probe touches, or where a clip was cut."""
+
+    def __init__(self, path: str, reason: str = "it holds one grey level only") -> None:
+        super().__init__(path, reason)
+
+
+class FrameWarning(UserWarning):
+    """A file is read as a frame, though something in it could not be used."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """One grey frame as it is displayed.
 
     Args:
-        pixels: grey levels from 0 (black) to 255 (white), float32 of shape (height, width); row 0 is on top.
+        pixels: grey levels from 0 (black) to 255 (white), float32 of shape (height, width); row 0 is on top, and a
+            pixel as high as wide.
         number: index of the frame in its file, 0 for a single picture.
         time: milliseconds since the first frame of its cine, where the file tells.
         region: ``(top, left, bottom, right)`` of the B-mode picture in pixels, the ends excluded, where the header of a
@@ -87,3 +108,13 @@ def check_size(path: str, height: int, width: int) -> None:
         raise FrameError(path, f"{width} x {height} pixels are too few, {MIN_SIDE} a side are the least")
     if height * width > MAX_PIXELS:
         raise FrameError(path, f"{width} x {height} pixels are too many, {MAX_PIXELS:,} are the most")
+
+
+def check_scans(path: str, scans: int) -> None:
+    """Refuse a progressive JPEG that would be decoded for minutes: each scan goes through all pixels once more.
+
+    Raises:
+        FrameError: when it has more scans than any encoder writes.
+    """
+    if scans > _MAX_SCANS:
+        raise FrameError(path, f"it is a JPEG of {scans:,} scans, {_MAX_SCANS} are the most")
