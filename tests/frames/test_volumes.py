@@ -176,7 +176,7 @@ def nifti(voxels=GREY.T, **changes):
         (nifti()[:200] + bytes(200), "a.nii", "it is neither a picture"),
         (nifti()[:900], "a.nii", "is cut short"),
         (gzip.compress(nifti())[:-300], "a.nii.gz", "damaged or cut short"),
-        (gzip.compress(b"text"), "a.nii.gz", "its NIfTI header is damaged or cut short"),
+        (gzip.compress(b"text"), "a.nii.gz", "it is compressed .gzip. and holds something else"),
         (nifti(magic=b"ni1"), "a.nii", "it is half of a NIfTI pair: convert it to one .nii file"),
         (nifti(dim=[2, 0, 40, 1, 1, 1, 1, 1]), "a.nii", "it holds no frame"),
         (nifti(dim=[3, 9000, 9000, 9000, 1, 1, 1, 1]), "a.nii", "9000 x 9000 pixels are too many"),
