@@ -9,16 +9,16 @@ import numpy as np
 
 __all__ = [
     "MAX_BYTES",
-    "MAX_INFLATED",
     "MAX_PIXELS",
     "MIN_SIDE",
-    "BlankFrame",
+    "BlankFrameError",
     "Frame",
     "FrameError",
     "FrameSource",
     "FrameWarning",
     "check_scans",
     "check_size",
+    "inflated_limit",
 ]
 
 MAX_PIXELS = 32_000_000
@@ -28,11 +28,10 @@ MIN_SIDE = 16
 """The least height and width of a frame, in pixels."""
 
 MAX_BYTES = 2**30
-"""The most that a volume may hold once it is decompressed."""
+"""The most that a volume or a deflated file may hold once it is decompressed."""
 
-MAX_INFLATED = 2**27
-"""The most that a deflated DICOM file may hold, which is inflated as a whole before a frame is known."""
-
+_MAX_RATIO = 50
+_ANY_RATIO = 2**27
 _MAX_SCANS = 100
 
 
@@ -57,7 +56,7 @@ class FrameError(ValueError):
         return f"The frame '{self.path}' cannot be read: {self.reason}."
 
 
-class BlankFrame(FrameError):
+class BlankFrameError(FrameError):
     """A frame that is whole, but of one grey level only: black before the probe touches, or where a clip was cut."""
 
     def __init__(self, path: str, reason: str = "it holds one grey level only") -> None:
@@ -118,3 +117,11 @@ def check_scans(path: str, scans: int) -> None:
     """
     if scans > _MAX_SCANS:
         raise FrameError(path, f"it is a JPEG of {scans:,} scans, {_MAX_SCANS} are the most")
+
+
+def inflated_limit(packed: int) -> int:
+    """How many bytes a file of so many may become when it is decompressed as a whole.
+
+    Ultrasound becomes some ten times as large. A small file that becomes gigabytes was made to fill the memory.
+    """
+    return min(MAX_BYTES, max(_ANY_RATIO, _MAX_RATIO * packed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .frame import MAX_PIXELS, BlankFrame, FrameError
+from .frame import MAX_PIXELS, BlankFrameError, FrameError
 
 __all__ = ["finite_range", "grey_levels", "luma", "natural_range", "with_square_pixels"]
 
@@ -41,7 +41,7 @@ def grey_levels(path: str, values: np.ndarray, low: float = 0, high: float = 255
         A new array of float32, clipped to 0 to 255. What is not a number (NaN), as outside of a sector, is black.
 
     Raises:
-        BlankFrame: when all pixels have the same value.
+        BlankFrameError: when all pixels have the same value.
         FrameError: when none of them is a finite number.
     """
     darkest, brightest = values.min(), values.max()
@@ -51,11 +51,10 @@ def grey_levels(path: str, values: np.ndarray, low: float = 0, high: float = 255
         values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
         darkest, brightest = values.min(), values.max()
     if darkest == brightest:
-        raise BlankFrame(path)
-    levels = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
+        raise BlankFrameError(path)
+    levels = values.astype(np.float32) if values.dtype.itemsize <= 4 else values.astype(np.float64)
     if (low, high) != (0, 255):
-        levels -= low
-        levels *= 255 / (high - low)
+        levels = (levels - low) * (255 / (high - low))
     if darkest < low or brightest > high:
         np.clip(levels, 0, 255, out=levels)
     return levels.astype(np.float32, copy=False)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .frame import FrameError
+from .frame import MAX_BYTES, FrameError, inflated_limit
 from .guard import guarded
 from .volumes import Layout, VolumeSource, read_voxels
 
@@ -78,7 +78,9 @@ def open_metaimage(path: str, stream: BinaryIO) -> VolumeSource:
         else:
             skipped += start
         file.seek(max(skipped, start))
-        voxels = read_voxels(path, _inflating(file) if compressed else file.read, (channels, *shape), dtype)
+        read = _inflating(file) if compressed else file.read
+        limit = inflated_limit(os.fstat(file.fileno()).st_size) if compressed else MAX_BYTES
+        voxels = read_voxels(path, read, (channels, *shape), dtype, limit)
         return voxels[0] if channels == 1 else np.moveaxis(voxels, 0, -1)
 
     def time(number: int) -> float | None:
@@ -94,7 +96,9 @@ def _header(path: str, stream: BinaryIO) -> tuple[dict[str, str], dict[int, floa
     while "ElementDataFile" not in header:
         line = stream.readline(_LONGEST_HEADER)
         if not line or stream.tell() > _LONGEST_HEADER:
-            raise FrameError(path, f"its MetaImage header has no ElementDataFile in its first {_LONGEST_HEADER:,} bytes")
+            raise FrameError(
+                path, f"its MetaImage header has no ElementDataFile in its first {_LONGEST_HEADER:,} bytes"
+            )
         name, value = (part.strip() for part in line.decode("latin-1").partition("=")[::2])
         if name in _FIELDS:
             header[name] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import BinaryIO, cast
@@ -13,14 +14,15 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 from numpy.lib.recfunctions import structured_to_unstructured
 
-from .frame import FrameError
+from .frame import MAX_BYTES, FrameError, inflated_limit
 from .guard import guarded, warn_once
 from .kinds import HEAD, sniff
 from .volumes import Layout, VolumeSource, read_voxels
 
 __all__ = ["open_nifti"]
 
-_MILLISECONDS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
+_TIME_UNITS = 0x38
+_MILLISECONDS = {8: 1000.0, 16: 1.0, 24: 0.001}
 
 
 def open_nifti(path: str, stream: BinaryIO) -> VolumeSource:
@@ -49,6 +51,7 @@ def open_nifti(path: str, stream: BinaryIO) -> VolumeSource:
         if dtype.kind not in "iufV":
             raise FrameError(path, f"voxels of type {dtype} are no grey levels")
         slope, intercept = _scaling(path, header)
+        limit = MAX_BYTES if file is stream else inflated_limit(os.fstat(stream.fileno()).st_size)
         offset = max(int(header.get_data_offset()), header.single_vox_offset)  # 0 is written for this, too
         layout = Layout(
             shape, dtype, 3 if dtype.names else 1, _directions(path, header), _spacing(header), slope, intercept
@@ -56,7 +59,7 @@ def open_nifti(path: str, stream: BinaryIO) -> VolumeSource:
 
     def load(stream: BinaryIO) -> np.ndarray:
         file.seek(offset)
-        voxels = read_voxels(path, file.read, shape, dtype)
+        voxels = read_voxels(path, file.read, shape, dtype, limit)
         return structured_to_unstructured(voxels)[..., :3] if dtype.names else voxels
 
     return VolumeSource(path, layout, lambda: nullcontext(stream), load, _clock(header, shape))
@@ -71,7 +74,9 @@ def _unpacked(path: str, stream: BinaryIO) -> BinaryIO:
     file = cast(BinaryIO, gzip.GzipFile(fileobj=stream))
     kind = sniff(file.read(HEAD))
     if kind != "NIfTI":
-        raise FrameError(path, f"it is compressed (gzip) and holds {kind or 'something else'}, no NIfTI: decompress it first")
+        raise FrameError(
+            path, f"it is compressed (gzip) and holds {kind or 'something else'}, no NIfTI: decompress it first"
+        )
     file.seek(0)
     return file
 
@@ -102,7 +107,7 @@ def _spacing(header: Nifti1Header) -> tuple[float, float]:
 
 def _clock(header: Nifti1Header, shape: tuple[int, ...]) -> Callable[[int], float | None]:
     """Tells the time along the fourth axis; the third is none."""
-    milliseconds = _MILLISECONDS.get(header.get_xyzt_units()[1])
+    milliseconds = _MILLISECONDS.get(int(header["xyzt_units"]) & _TIME_UNITS)
     step = float(header["pixdim"][4])
     if len(shape) != 4 or milliseconds is None or not 0 < step < np.inf:
         return lambda number: None

@@ -40,9 +40,7 @@ class PictureSource:
             if kind == "JPEG":
                 check_scans(path, stream.read().count(_SCAN))
             self._image = self._open(0)
-            # the second picture in a JPEG file is a preview made by a camera
-            several = 1 if kind == "JPEG" else getattr(self._image, "n_frames", 1)
-            self.count: int = len(self._pages) or several
+            self.count: int = self._count()
 
     def _open(self, number: int) -> Image.Image:
         self._stream.seek(0)
@@ -53,6 +51,15 @@ class PictureSource:
         except Image.DecompressionBombError:
             raise FrameError(self._path, f"its pixels are too many, {MAX_PIXELS:,} are the most") from None
 
+    def _count(self) -> int:
+        if self._kind == "JPEG":  # where the second picture is a preview made by a camera
+            return 1
+        if self._kind == "TIFF":
+            return len(self._pages)
+        if self._kind == "GIF" and (decoded := recall.known(self._stream, "GIF")):
+            return len(decoded.details)  # else counting would go through the whole file for each of its frames
+        return getattr(self._image, "n_frames", 1)
+
     def frame(self, number: int) -> Frame:
         """Decode one page."""
         # asked again, Pillow gives what it has of a damaged picture, without an error
@@ -61,7 +68,7 @@ class PictureSource:
         page = f"its page {number}" if self.count > 1 else "its picture"
         try:
             with guarded(self._path, f"{page} is damaged or cut short"):
-                if self._kind == "GIF" and 1 < self.count * self._image.width * self._image.height <= MAX_BYTES:
+                if self._is_cine:
                     return self._frame_of_gif(number)
                 if self._kind == "TIFF":
                     self._image = self._open(number)
@@ -73,6 +80,11 @@ class PictureSource:
         except FrameError as error:
             self._refused[number] = error
             raise
+
+    @property
+    def _is_cine(self) -> bool:
+        size = self.count * self._image.width * self._image.height
+        return self._kind == "GIF" and self.count > 1 and size <= MAX_BYTES
 
     def _levels(self) -> np.ndarray:
         if self._kind == "TIFF" and (levels := grey_samples(self._path, self._image)) is not None:
@@ -88,16 +100,19 @@ class PictureSource:
         return Frame(levels, number, decoded.details[number])
 
     def _decode_gif(self) -> Decoded[list[float | None]]:
-        pages, durations = [], [0.0]
+        pages, durations = [], [0.0] * self.count
         try:
             for number in range(self.count):
                 self._image.seek(number)
                 pages.append(_luma(self._image))
-                durations.append(float(self._image.info.get("duration", 0)))
+                durations[number] = float(self._image.info.get("duration", 0))
         except Exception:
             if not pages:
                 raise
-        return Decoded(np.stack(pages), list(accumulate(durations)) if any(durations) else [None] * len(durations))
+        times: list[float | None] = [None] * self.count
+        if any(durations):
+            times = [0.0, *accumulate(durations[:-1])]
+        return Decoded(np.stack(pages), times)
 
 
 def _luma(image: Image.Image) -> np.ndarray:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 
@@ -38,21 +38,34 @@ class _Recent:
     """The most recent files, as many as together hold no more than ``MAX_BYTES``."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[Hashable, Decoded] = OrderedDict()
+        self._files: OrderedDict[Hashable, Decoded[Any]] = OrderedDict()
         self.unlock()
 
     def unlock(self) -> None:
         """Start with a lock of its own, as a process that was forked while another thread held it has to."""
         self._lock = threading.Lock()
 
+    def known(self, stream: BinaryIO, layout: Hashable) -> Decoded[Any] | None:
+        """What is kept of a file, None where nothing is."""
+        return self._files.get(_key(stream, layout))
+
     def __call__(self, stream: BinaryIO, layout: Hashable, load: Callable[[], Decoded[_Details]]) -> Decoded[_Details]:
-        status = os.fstat(stream.fileno())
-        key = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, layout
+        """The content of an open file.
+
+        Args:
+            stream: the file that holds the pixels.
+            layout: how these are to be read, where another file tells that.
+            load: decodes the file.
+
+        Returns:
+            What is kept of the file, or else what was loaded.
+        """
+        key = _key(stream, layout)
         with self._lock:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
-            settled = time.time() - status.st_mtime > _CLOCK
+            settled = time.time() - os.fstat(stream.fileno()).st_mtime > _CLOCK
             decoded = load()
             if settled:
                 self._files[key] = decoded
@@ -61,14 +74,12 @@ class _Recent:
             return decoded
 
 
-recall = _Recent()
-"""The decoded content of an open file: what is kept of it, or else what a function loads.
+def _key(stream: BinaryIO, layout: Hashable) -> Hashable:
+    status = os.fstat(stream.fileno())
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, layout
 
-Args:
-    stream: the file that holds the pixels.
-    layout: how these are to be read, where another file tells that.
-    load: decodes the file.
-"""
+
+recall = _Recent()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=recall.unlock)

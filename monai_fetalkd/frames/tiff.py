@@ -61,7 +61,7 @@ def open_page(path: str, stream: BinaryIO, position: int) -> Image.Image:
     """
     page = _FromPage(stream, position)
     try:
-        return Image.open(page, formats=["TIFF"])  # type: ignore[arg-type]
+        return Image.open(page, formats=["TIFF"])
     except Image.UnidentifiedImageError:
         # Pillow does not say whether it does not know the samples or cannot read the tags
         page.seek(0)
@@ -87,7 +87,8 @@ def grey_samples(path: str, image: Image.Image) -> np.ndarray | None:
         return None
     values = np.asarray(image)
     if kind == _FRACTION:
-        low, high = natural_range(*(finite_range(values) or (0, 1)), fractional=True)
+        darkest, brightest = finite_range(values) or (0, 1)
+        low, high = natural_range(darkest, brightest, fractional=True)
     elif kind == _SIGNED:
         low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
     else:
@@ -104,8 +105,10 @@ class _FromPage:
         stream.seek(0)
         head = stream.read(16)
         order, self.is_big, _ = _header(head)
-        self._head = head[:8] + struct.pack(f"{order}Q", position) if self.is_big else head[:4] + struct.pack(
-            f"{order}L", position
+        self._head = (
+            head[:8] + struct.pack(f"{order}Q", position)
+            if self.is_big
+            else head[:4] + struct.pack(f"{order}L", position)
         )
         self._stream = stream
         stream.seek(0)
@@ -122,7 +125,11 @@ class _FromPage:
 def _header(head: bytes) -> tuple[str, bool, int]:
     order = "<" if head.startswith(b"II") else ">"
     big = struct.unpack_from(f"{order}H", head, 2)[0] == 43
-    return order, big, struct.unpack_from(f"{order}Q", head, 8)[0] if big else struct.unpack_from(f"{order}L", head, 4)[0]
+    return (
+        order,
+        big,
+        struct.unpack_from(f"{order}Q", head, 8)[0] if big else struct.unpack_from(f"{order}L", head, 4)[0],
+    )
 
 
 def _samples(tags: Any) -> tuple[int, int]:

@@ -105,11 +105,10 @@ class VolumeSource:
         layout = self._layout
         voxels = self._load(stream)
         frames = voxels.reshape(*layout.shape[:2], self.count, *voxels.shape[len(layout.shape) :], order="F")
-        stored = frames.min(), frames.max()
+        stored = [frames.min(), frames.max()]
         if not np.isfinite(stored).all():
-            known = filter(None, (finite_range(frames[:, :, number]) for number in range(self.count)))
-            stored = tuple(zip(*known, strict=True)) or (0, 1)
-        ends = np.array([np.min(stored), np.max(stored)], dtype=np.float64) * layout.slope + layout.intercept
+            stored = [end for n in range(self.count) for end in finite_range(frames[:, :, n]) or ()] or [0, 1]
+        ends = np.array([min(stored), max(stored)], dtype=np.float64) * layout.slope + layout.intercept
         fractional = frames.dtype.kind == "f" or not float(layout.slope).is_integer()
         return Decoded(frames, natural_range(float(ends.min()), float(ends.max()), fractional))
 
@@ -126,14 +125,17 @@ def _as_displayed(
     return (plane.swapaxes(0, 1), spacing) if world[0] <= world[1] else (plane, spacing[::-1])
 
 
-def read_voxels(path: str, read: Callable[[int], bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Read as many voxels as the header tells, however many more were compressed, and never above ``MAX_BYTES``.
+def read_voxels(
+    path: str, read: Callable[[int], bytes], shape: tuple[int, ...], dtype: np.dtype, limit: int = MAX_BYTES
+) -> np.ndarray:
+    """Read as many voxels as the header tells, however many more were compressed.
 
     Args:
         path: the file, for errors.
         read: returns the next bytes of the voxels, decompressed, at most as many as it is asked for.
         shape: size along each axis, the first running fastest.
         dtype: type of a voxel.
+        limit: how many bytes they may take.
 
     Returns:
         An array of ``shape``.
@@ -142,8 +144,8 @@ def read_voxels(path: str, read: Callable[[int], bytes], shape: tuple[int, ...],
         FrameError: when they are too many, or fewer than they should be.
     """
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if size > MAX_BYTES:
-        raise FrameError(path, f"its voxels take {size:,} bytes, {MAX_BYTES:,} are the most")
+    if size > limit:
+        raise FrameError(path, f"its voxels take {size:,} bytes, {limit:,} are the most")
     voxels = np.empty(size, np.uint8)  # takes memory as it is filled, and only once
     filled = 0
     while filled < size and (part := read(min(_PART, size - filled))):

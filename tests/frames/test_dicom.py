@@ -298,7 +298,7 @@ def test_a_compressed_frame_of_another_size_than_its_header_tells_is_not_decoded
 
 
 def test_what_inflates_beyond_the_limit_is_not_inflated(write, monkeypatch):
-    monkeypatch.setattr("monai_fetalkd.frames.dicom.header.MAX_INFLATED", 10_000)
+    monkeypatch.setattr("monai_fetalkd.frames.frame.MAX_BYTES", 10_000)
     path = write(dataset(CINE, uid.DeflatedExplicitVRLittleEndian), "a.dcm")
     with pytest.raises(FrameError, match="it inflates to more than 10,000 bytes"):
         read_frame(path, 0)

@@ -104,7 +104,9 @@ def _jpeg(data: bytes) -> Codestream:
     coding = Coding.JPEG_LS if marker_of_size == _JPEG_LS else Coding.LOSSLESS if lossless else Coding.JPEG
     named = identifiers in (b"RGB", b"rgb")
     subsampled = len(set(factors)) > 1
-    transformed = False if named else True if jfif else adobe != 0 if adobe is not None else True if subsampled else None
+    transformed = (
+        False if named else True if jfif else adobe != 0 if adobe is not None else True if subsampled else None
+    )
     unmarked = identifiers != b"RGB" and not (lossless and identifiers == b"\1\2\3")
     return Codestream(
         data[: end + 2],

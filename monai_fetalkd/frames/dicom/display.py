@@ -44,7 +44,9 @@ def display_levels(path: str, pixels: Pixels, photometric: str, elements: Datase
     levels = _apply_voi(path, values, elements, frame)
     if levels is None:
         levels = grey_levels(path, values, *ends)
-    return 255 - levels if photometric == "MONOCHROME1" or text(elements, "PresentationLUTShape") == "INVERSE" else levels
+    return (
+        255 - levels if photometric == "MONOCHROME1" or text(elements, "PresentationLUTShape") == "INVERSE" else levels
+    )
 
 
 def _apply_modality(
@@ -77,12 +79,20 @@ def _apply_voi(path: str, values: np.ndarray, elements: Dataset, frame: int) -> 
         windows = list(zip(numbers(group, "WindowCenter"), numbers(group, "WindowWidth"), strict=False))
         for centre, width in windows:
             if math.isfinite(centre) and math.isfinite(width) and width > 0:
-                levels = _apply_window(values, centre, width, text(group, "VOILUTFunction"))
+                levels = _apply_window(values, centre, width, _function(path, group))
                 if levels.min() < levels.max():
                     return grey_levels(path, levels)
         if "WindowCenter" in group or "WindowWidth" in group:
             warn_once(path, "its WindowCenter and WindowWidth cannot be used, they are ignored")
     return None
+
+
+def _function(path: str, group: Dataset) -> str:
+    name = text(group, "VOILUTFunction") or "LINEAR"
+    if name in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        return name
+    warn_once(path, "its VOILUTFunction is unknown, LINEAR is assumed")
+    return "LINEAR"
 
 
 def _apply_window(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
@@ -94,4 +104,3 @@ def _apply_window(values: np.ndarray, centre: float, width: float, function: str
     if width == 0:
         return np.where(values > centre, 255.0, 0.0)
     return np.clip(((values - centre) / width + 0.5) * 255, 0, 255)
-

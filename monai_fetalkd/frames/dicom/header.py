@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_partial, read_preamble
 from pydicom.tag import BaseTag, Tag
 
-from ..frame import MAX_INFLATED, FrameError
+from ..frame import FrameError, inflated_limit
 from ..guard import guarded, opened
 from ..kinds import HEAD, sniff
 from .elements import LONG_LENGTHS
@@ -23,8 +23,7 @@ __all__ = ["UNDEFINED_LENGTH", "Header", "PixelElement", "machine", "patient_id"
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
-_MOST_ELEMENTS = 200_000
-"""The most elements and items of sequences; pydicom needs about a kilobyte for each."""
+_MOST_ELEMENTS, _MOST_ITEMS = 200_000, 50_000  # in a sequence; pydicom needs a kilobyte or more for each item
 
 
 class PixelElement(NamedTuple):
@@ -86,9 +85,11 @@ def _after_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 
 def _inflate(path: str, stream: BinaryIO) -> BinaryIO:
-    data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), MAX_INFLATED)
-    if len(data) == MAX_INFLATED:
-        raise FrameError(path, f"it inflates to more than {MAX_INFLATED:,} bytes")
+    packed = stream.read()
+    limit = inflated_limit(len(packed))
+    data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
+    if len(data) == limit:
+        raise FrameError(path, f"it inflates to more than {limit:,} bytes")
     return BytesIO(data)
 
 
@@ -107,12 +108,12 @@ def _check_sequence(path: str, stream: BinaryIO, length: int) -> None:
     start = stream.tell()
     end = start + length if length != UNDEFINED_LENGTH else None
     order = ">" if _is_big_endian(stream) else "<"
-    count, depth = 0, 1
+    elements, inner, depth = 0, 0, 1
     while depth and (end is None or stream.tell() < end) and len(head := stream.read(8)) == 8:
         group, element, size = struct.unpack(f"{order}HHL", head)
-        count += 1
-        if count > _MOST_ELEMENTS:
-            raise FrameError(path, f"its header holds sequences of more than {_MOST_ELEMENTS:,} elements")
+        elements, inner = elements + 1, inner + ((group, element) == (0xFFFE, 0xE000))
+        if elements > _MOST_ELEMENTS or inner > _MOST_ITEMS:
+            raise FrameError(path, f"its header holds a sequence of more than {_MOST_ITEMS:,} items or their elements")
         if group == 0xFFFE:
             depth += {0xE000: size == UNDEFINED_LENGTH, 0xE00D: -1, 0xE0DD: -1}.get(element, 0)
             continue

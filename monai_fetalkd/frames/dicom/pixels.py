@@ -209,9 +209,7 @@ def _decode_by_pydicom(path: str, frame: Codestream, form: PixelFormat) -> Pixel
     }[frame.coding]
     decoder = get_decoder(syntax)
     if not set(plugins) & set(decoder.available_plugins):
-        raise FrameError(
-            path, f'its compression, {frame.coding.value}, needs `pip install "monai-fetalkd[frames]"`'
-        )
+        raise FrameError(path, f'its compression, {frame.coding.value}, needs `pip install "monai-fetalkd[frames]"`')
     if not frame.has_tables:
         raise ValueError("it lacks its tables")
     form = replace(form, planar=0)
@@ -219,8 +217,6 @@ def _decode_by_pydicom(path: str, frame: Codestream, form: PixelFormat) -> Pixel
         form = replace(form, photometric="RGB")
     for plugin in plugins:
         with suppress(Exception):
-            values, _ = decoder.as_array(
-                encapsulate([frame.data]), index=0, decoding_plugin=plugin, **form.options()
-            )
+            values, _ = decoder.as_array(encapsulate([frame.data]), index=0, decoding_plugin=plugin, **form.options())
             return Pixels(values, min(form.stored, frame.bits), form.signed)
     raise ValueError("no decoder can read it")

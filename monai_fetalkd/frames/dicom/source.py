@@ -117,7 +117,9 @@ class DicomSource:
         if self._is_encapsulated:
             return
         if self._syntax.is_encapsulated:
-            raise FrameError(self._path, f"its pixel data is not compressed, though its header says so ({self._syntax.name})")
+            raise FrameError(
+                self._path, f"its pixel data is not compressed, though its header says so ({self._syntax.name})"
+            )
         form, count = self._form, self.count
         if form.photometric == "YBR_FULL_422" and self._place.length >= count * form.frame_bytes * 3 // 2:
             warn_once(self._path, "its pixel data is too long for YBR_FULL_422, it is read as YBR_FULL")
@@ -143,7 +145,8 @@ def _check_syntax(path: str, syntax: uid.UID) -> None:
         supported = False
     if not supported:
         raise FrameError(
-            path, f"its compression is not supported ({syntax.name}): convert it to JPEG 2000 or uncompressed DICOM first"
+            path,
+            f"its compression is not supported ({syntax.name}): convert it to JPEG 2000 or uncompressed DICOM first",
         )
 
 
