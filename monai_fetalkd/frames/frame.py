@@ -96,6 +96,9 @@ class FrameSource(Protocol):
     def frame(self, number: int) -> Frame:
         """Decode one frame."""
 
+    def time(self, number: int) -> float | None:
+        """Milliseconds from the first frame to this one, where the file tells; it may be one that is damaged."""
+
 
 def check_size(path: str, height: int, width: int) -> None:
     """Refuse a frame of absurd size before it is decoded.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import accumulate
 from typing import BinaryIO
 
@@ -69,7 +70,9 @@ class PictureSource:
         try:
             with guarded(self._path, f"{page} is damaged or cut short"):
                 if self._is_cine:
-                    return self._frame_of_gif(number)
+                    check_size(self._path, self._image.height, self._image.width)
+                    levels = grey_levels(self._path, self._cine.pixels[number])  # none behind one that is damaged
+                    return Frame(levels, number, self.time(number))
                 if self._kind == "TIFF":
                     self._image = self._open(number)
                 elif self.count > 1:
@@ -80,6 +83,13 @@ class PictureSource:
         except FrameError as error:
             self._refused[number] = error
             raise
+
+    def time(self, number: int) -> float | None:
+        """Milliseconds from the first frame of a GIF to this one, where it tells how long each is shown."""
+        if not self._is_cine:
+            return None
+        with guarded(self._path, "its GIF data is damaged or cut short"):
+            return self._cine.details[number]
 
     @property
     def _is_cine(self) -> bool:
@@ -93,11 +103,9 @@ class PictureSource:
             return grey_levels(self._path, np.asarray(self._image), 0, 65535)
         return grey_levels(self._path, _luma(self._image))
 
-    def _frame_of_gif(self, number: int) -> Frame:
-        check_size(self._path, self._image.height, self._image.width)
-        decoded = recall(self._stream, "GIF", self._decode_gif)
-        levels = grey_levels(self._path, decoded.pixels[number])  # none behind one that is damaged
-        return Frame(levels, number, decoded.details[number])
+    @cached_property
+    def _cine(self) -> Decoded[list[float | None]]:
+        return recall(self._stream, "GIF", self._decode_gif)
 
     def _decode_gif(self) -> Decoded[list[float | None]]:
         pages, durations = [], [0.0] * self.count

@@ -94,7 +94,11 @@ class VolumeSource:
                 values = values * np.float32(layout.slope) + np.float32(layout.intercept)
             levels = grey_levels(self._path, values, *ends)
             levels, _ = with_square_pixels(levels, spacing[1] / spacing[0])
-            return Frame(levels, number, self._time(number))
+            return Frame(levels, number, self.time(number))
+
+    def time(self, number: int) -> float | None:
+        """Milliseconds from the first frame to this one, where the header tells."""
+        return self._time(number)
 
     @cached_property
     def _volume(self) -> Decoded[tuple[float, float]]:

@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from monai_fetalkd.frames import FrameError, find_frames, read_frame
+from monai_fetalkd.frames import find_frames, read_frame
 from monai_fetalkd.frames.frame import FrameSource
 from monai_fetalkd.frames.kinds import HEAD, sniff
 from monai_fetalkd.frames.reader import open_frames
@@ -31,7 +31,7 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
         name: a file that :func:`monai_fetalkd.frames.read_frame` reads (multi-frame DICOM above all), a video, a folder
             of frames (in natural order: ``frame2.png`` before ``frame10.png``), ``-`` for standard input, or the number
             of a capture device.
-        fps: frames a second, for a source that does not tell.
+        fps: frames a second, whatever the source tells; None to believe it.
         raw: width and height of the frames on standard input, where these are bare grey levels, one byte a pixel, row
             by row; None where they are PNG or JPEG files one behind the other.
 
@@ -69,8 +69,7 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
             yield stack.enter_context(open_video(name, fps))
         else:
             file = stack.enter_context(open_frames(name))
-            fps = _rate(file) or fps
-            yield Source(_cine(file, fps), fps=fps)
+            yield Source(_cine(file, fps), fps=fps or _rate(file))
 
 
 def _widen(stream: FileIO) -> None:
@@ -96,16 +95,14 @@ def _time(number: int, fps: float | None) -> float | None:
 
 def _cine(file: FrameSource, fps: float | None) -> Iterator[Arrival]:
     for number in range(file.count):
-        yield Arrival(number, _time(number, fps), partial(file.frame, number))
+        time = _time(number, fps) if fps else file.time(number)
+        yield Arrival(number, time, partial(file.frame, number))
 
 
 def _rate(file: FrameSource) -> float | None:
-    """Frames a second on average, from the time of the last frame that can be decoded."""
-    for number in range(file.count - 1, 0, -1):
-        with suppress(FrameError):
-            time = file.frame(number).time
-            return 1000.0 * number / time if time else None
-    return None
+    """Frames a second on average."""
+    time = file.time(file.count - 1)
+    return 1000.0 * (file.count - 1) / time if time else None
 
 
 def _folder(rows: list[dict[str, Any]], fps: float | None) -> Iterator[Arrival]:

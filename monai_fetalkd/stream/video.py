@@ -43,7 +43,7 @@ def open_video(name: str | int, fps: float | None = None) -> Iterator[Source]:
 
     Args:
         name: path of the file, or number of the device.
-        fps: frames a second, where the file does not tell.
+        fps: frames a second, whatever the file tells; many a WMV tells 1000.
 
     Yields:
         The source, live for a device.
@@ -58,7 +58,7 @@ def open_video(name: str | int, fps: float | None = None) -> Iterator[Source]:
         raise ValueError(hint)
     busy = threading.Lock()
     live = isinstance(name, int)
-    fps = capture.get(cv2.CAP_PROP_FPS) or fps
+    fps = fps or capture.get(cv2.CAP_PROP_FPS) or None
     try:
         yield Source(_captured(capture, busy, str(name), None if live else fps), live, fps)
     finally:

@@ -83,7 +83,11 @@ class DicomSource:
             levels = display_levels(self._path, pixels, self._form.photometric, self._elements, number)
             region = b_mode_region(self._elements, self._form.rows, self._form.columns)
             levels, region = with_square_pixels(levels, pixel_ratio(self._elements, number), region)
-            return Frame(levels, number, self._times[number] if self._times else None, region)
+            return Frame(levels, number, self.time(number), region)
+
+    def time(self, number: int) -> float | None:
+        """Milliseconds from the first frame to this one, where the header tells."""
+        return self._times[number] if self._times else None
 
     def _decode(self, number: int) -> Pixels:
         if not self._is_encapsulated:
