@@ -17,7 +17,7 @@ from pydicom.pixels import apply_color_lut
 from monai_fetalkd.frames import FrameError, count_frames, iterate_frames, read_frame
 from monai_fetalkd.frames.dicom import machine, patient_id
 
-from .make import anatomy, compressed, dataset, region, transcoded
+from ..make import anatomy, compressed, dataset, region, transcoded
 
 GREY = anatomy()
 COLOURED = np.stack([anatomy(0), anatomy(1), anatomy(2)], axis=-1)
