@@ -94,6 +94,17 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     same(decoded(came), [half("left", 1), half("left", 2), None, half("left", 10)])
 
 
+@pytest.mark.parametrize(("fps", "rate"), [(None, 1000), (25, 25)])
+def test_the_rate_that_the_user_gives_counts_before_that_of_a_video(tmp_path, fps, rate):
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(tmp_path / "loop.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 1000.0, (64, 48))
+    for number in range(3):
+        writer.write(np.repeat(half("left", number, (48, 64))[..., None], 3, axis=2))
+    writer.release()
+    with open_source(str(tmp_path / "loop.avi"), fps=fps) as source:
+        assert (source.fps, [arrival.time for arrival in source]) == (rate, [1000 * n / rate for n in range(3)])
+
+
 def test_a_video_is_read_with_its_times(tmp_path):
     cv2 = pytest.importorskip("cv2")
     writer = cv2.VideoWriter(str(tmp_path / "loop.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (64, 48))
