@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from .codestream import inspect_codestream
 from .frame import MAX_BYTES, MAX_PIXELS, Frame, FrameError, check_scans, check_size
 from .guard import guarded
 from .levels import grey_levels
@@ -51,6 +52,11 @@ class PictureSource:
             return Image.open(self._stream, formats=[self._kind])
         except Image.DecompressionBombError:
             raise FrameError(self._path, f"its pixels are too many, {MAX_PIXELS:,} are the most") from None
+        except Image.UnidentifiedImageError:
+            self._stream.seek(0)
+            if self._kind == "JPEG" and (bits := inspect_codestream(self._stream.read()).bits) != 8:
+                raise FrameError(self._path, f"JPEG of {bits} bits is not supported") from None
+            raise
 
     def _count(self) -> int:
         if self._kind == "JPEG":  # where the second picture is a preview made by a camera

@@ -14,9 +14,9 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels import convert_color_space, get_decoder
 
+from ..codestream import Codestream, Coding
 from ..frame import FrameError, check_scans
 from ..guard import warn_once
-from .codestream import Codestream, Coding
 from .elements import number, text
 from .header import Header
 
@@ -25,8 +25,7 @@ __all__ = ["PixelFormat", "Pixels", "decode_codestream", "decode_plain", "decode
 _GREYS, _COLOURS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"), ("RGB", "YBR_FULL", "YBR_FULL_422")
 _UNDONE = ("YBR_RCT", "YBR_ICT")  # the transforms of JPEG 2000, which its decoders undo
 _MOST_TILES = 4096
-_LONGEST_RUN = 64  # bytes that one byte of a run-length code can become
-_MOST_RUN_LENGTH = 2**24  # bytes of a compressed frame
+_MOST_RUN_LENGTH = 2**24  # bytes of a compressed frame, each of which can become 64
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,8 @@ def read_format(path: str, header: Header) -> PixelFormat:
         high_bit = stored - 1
     planar, signed = whole("PlanarConfiguration", 0), whole("PixelRepresentation", 0)
     if planar not in (0, 1) or signed not in (0, 1):
-        raise FrameError(path, "its PlanarConfiguration or PixelRepresentation is neither 0 nor 1")
+        warn_once(path, "its PlanarConfiguration or PixelRepresentation is neither 0 nor 1, 0 is assumed")
+        planar, signed = int(planar == 1), int(signed == 1)
     return PixelFormat(
         whole("Rows"), whole("Columns"), samples, photometric, allocated, stored, high_bit, bool(signed), planar
     )
@@ -143,10 +143,15 @@ def decode_plain(read: Callable[[int, int], bytes], form: PixelFormat, syntax: u
     return _shifted(values, form)
 
 
-def decode_run_length(data: bytes, form: PixelFormat) -> Pixels:
-    """A frame of RLE Lossless."""
-    if len(data) > min(_MOST_RUN_LENGTH, 4 * form.frame_bytes + 1024):
-        raise ValueError("it is longer than any code of such a frame")
+def decode_run_length(path: str, data: bytes, form: PixelFormat) -> Pixels:
+    """A frame of RLE Lossless.
+
+    Raises:
+        FrameError: when it is longer than any code of such a frame.
+    """
+    most = min(_MOST_RUN_LENGTH, 4 * form.frame_bytes + 1024)
+    if len(data) > most:
+        raise FrameError(path, f"its run-length code takes {len(data):,} bytes, {most:,} are the most")
     options = form.options(bits_stored=form.high_bit + 1)
     values, _ = get_decoder(uid.RLELossless).as_array(encapsulate([data]), index=0, **options)
     return _shifted(values, form)

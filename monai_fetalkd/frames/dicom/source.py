@@ -10,10 +10,10 @@ from typing import BinaryIO
 from pydicom import uid
 from pydicom.pixels import get_decoder
 
+from ..codestream import inspect_codestream
 from ..frame import Frame, FrameError, check_size
 from ..guard import guarded, warn_once
 from ..levels import with_square_pixels
-from .codestream import inspect_codestream
 from .display import display_levels
 from .elements import number
 from .fragments import ITEM, Fragment, locate_frames, read_fragments
@@ -94,7 +94,7 @@ class DicomSource:
             return decode_plain(self._read, self._form, self._syntax, self._place.vr, number)
         data = read_fragments(self._stream, self._fragments[number])
         if self._syntax == uid.RLELossless:
-            return decode_run_length(data, self._form)
+            return decode_run_length(self._path, data, self._form)
         return decode_codestream(self._path, inspect_codestream(data), self._form, self._syntax)
 
     def _read(self, start: int, length: int) -> bytes:

@@ -199,5 +199,11 @@ def test_pixels_that_are_not_compressed_as_told_are_told(write):
 
 def test_bytes_of_run_length_code_that_no_frame_needs_are_not_decoded(write):
     code = struct.pack("<LL", 1, 64) + bytes(56) + b"\x81\x00" * 20_000
-    with pytest.raises(FrameError, match="damaged"):
+    with pytest.raises(FrameError, match="40,064 bytes"):
         read_frame(write(with_codestreams(dataset(GREY, uid.RLELossless), [code]), "a.dcm"))
+
+
+@pytest.mark.filterwarnings("ignore::monai_fetalkd.frames.FrameWarning")
+@pytest.mark.parametrize("keyword", ["PlanarConfiguration", "PixelRepresentation", "HighBit"])
+def test_an_attribute_that_cannot_be_is_left_out(write, keyword):
+    np.testing.assert_array_equal(read_frame(write(dataset(COLOURED, **{keyword: 99}), "a.dcm")).pixels, LUMA)

@@ -7,9 +7,9 @@ import pytest
 from pydicom import uid
 
 from monai_fetalkd.frames import FrameError, read_frame
-from monai_fetalkd.frames.dicom.codestream import Coding, inspect_codestream
+from monai_fetalkd.frames.codestream import Coding, inspect_codestream
 
-from ..make import anatomy, dataset, encoded, with_codestreams
+from .make import anatomy, dataset, encoded, with_codestreams
 
 GREY = anatomy()
 LARGE = np.tile(GREY, (2, 3))[:, :128]
