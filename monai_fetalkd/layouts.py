@@ -65,8 +65,8 @@ def spatial_feature(name: str, feature: Tensor, layout: Layout | None, image_siz
     """Bring a feature to ``[N, C, *spatial]``, with as many spatial axes as the image that the network was given.
 
     Without a ``layout``, what the shapes tell is taken, and what they leave open is refused. Tokens: their number is
-    that of the patches of some size in the image, with or without one class token, which is left out. Channels last: all
-    axes but the last are in proportion to the image.
+    that of the patches of some size in the image, with or without one class token, which is left out. Channels last:
+    all axes but the last are in proportion to the image.
 
     Args:
         name: name of the layer, for messages.

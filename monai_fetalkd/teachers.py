@@ -125,7 +125,9 @@ class LiveTeacher(Teacher):
 
         .. code-block:: json
 
-            "teacher": {"_target_": "monai_fetalkd.teachers.LiveTeacher", "network": "@teacher#network", "classes": [4, 0, 2]}
+            "teacher": {
+                "_target_": "monai_fetalkd.teachers.LiveTeacher", "network": "@teacher#network", "classes": [4, 0, 2]
+            }
     """
 
     def __init__(
@@ -188,8 +190,8 @@ class LiveTeacher(Teacher):
         if isinstance(self.network, (torch.jit.ScriptModule, torch.fx.GraphModule)):
             kind = "TorchScript" if isinstance(self.network, torch.jit.ScriptModule) else "an exported graph"
             raise ValueError(
-                f"the layers of a teacher that is {kind} cannot be read: teach by its logits alone (no layers), or give "
-                "the teacher as a network"
+                f"the layers of a teacher that is {kind} cannot be read: teach by its logits alone (no layers), or "
+                "give the teacher as a network"
             )
         FeatureTaps(self.network, list(dict.fromkeys(layers)))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_fetalkd.layouts import Layout, check_layout, spatial_feature
 from monai_fetalkd.losses import DistillationLoss, FeatureLoss
-from monai_fetalkd.outputs import OutputPath, heads_of, logits_of
+from monai_fetalkd.outputs import OutputPath, heads_of, logits_of, part_of
 from monai_fetalkd.taps import FeatureTaps
 from monai_fetalkd.teachers import Query, Targets, Teacher, makes_one_pass
 
@@ -22,15 +22,15 @@ __all__ = ["AttentionTask", "DistillationTask", "StudentTask"]
 class StudentTask(nn.Module, ABC):
     """One step of a stage: from a batch to the student's logits and the parts of the loss.
 
-    ``DistributedDataParallel`` wraps this module, so that the gradients of an adapter in the loss are exchanged as those
-    of the student are; a checkpoint of the stage takes the state of its two children.
+    ``DistributedDataParallel`` wraps this module, so that the gradients of an adapter in the loss are exchanged as
+    those of the student are; a checkpoint of the stage takes the state of its two children.
 
     Args:
         student: the student, compiled or not.
         loss: what the stage minimises.
         layers: the teacher's layer to compare each layer of the student with.
-        layout: layout of the student's features, see :func:`monai_fetalkd.layouts.channels_first`; one for all layers or
-            by layer. None tells it by their shapes.
+        layout: layout of the student's features, see :func:`monai_fetalkd.layouts.channels_first`; one for all layers
+            or by layer. None tells it by their shapes.
         output: which part of what the student returns are its logits, see :func:`monai_fetalkd.outputs.logits_of`.
         logits: whether the student's logits are wanted; without, a forward pass may end after the last layer.
 
@@ -110,8 +110,8 @@ class StudentTask(nn.Module, ABC):
             kwargs: further keyword arguments of the networks.
 
         Returns:
-            The student's logits without their graph (of the main head; None where they are not wanted), and the loss and
-            its parts by name.
+            The student's logits without their graph (of the main head; None where they are not wanted), and the loss
+            and its parts by name.
         """
         layers = self._active_layers()
         taps = self._taps_of(layers, stop=not self.logits and makes_one_pass(inferer))
@@ -148,8 +148,9 @@ class StudentTask(nn.Module, ABC):
         for name, feature in tapped.items():
             if torch.is_grad_enabled() and not feature.requires_grad:
                 raise ValueError(
-                    f"the feature of layer {name!r} of the student carries no gradient, so a loss on it teaches nothing: "
-                    "its layers are frozen, or inside torch.utils.checkpoint with use_reentrant=True (say False)"
+                    f"the feature of layer {name!r} of the student carries no gradient, so a loss on it teaches "
+                    "nothing: its layers are frozen, or inside torch.utils.checkpoint with use_reentrant=True (say "
+                    "False)"
                 )
             layout = self.layout.get(name) if isinstance(self.layout, Mapping) else self.layout
             if layout is None:  # the loss may say it
@@ -210,7 +211,7 @@ class DistillationTask(StudentTask):
 
     def feature_losses(self) -> Sequence[FeatureLoss]:
         """All feature losses."""
-        return list(self.loss.feature_losses.values())
+        return list(self.loss.feature_losses.values())  # type: ignore[arg-type]
 
     def active_feature_losses(self) -> Sequence[FeatureLoss]:
         """Those whose weight is not zero."""
@@ -235,7 +236,6 @@ class DistillationTask(StudentTask):
         return self.loss(logits, targets.logits, label, features, targets.features, **further)
 
     def _read(self, returned: Any, inputs: Tensor) -> Tensor | list[Tensor]:
-        if self.output is None and hasattr(self.loss.label_loss, "get_weights"):  # MONAI's DeepSupervisionLoss
-            if heads := heads_of(returned, inputs.ndim):
-                return heads
-        return super()._read(returned, inputs)
+        deep = hasattr(self.loss.label_loss, "get_weights")  # MONAI's DeepSupervisionLoss
+        heads = heads_of(part_of(returned, self.output, "student"), inputs.ndim) if deep else None
+        return super()._read(returned, inputs) if heads is None else heads
