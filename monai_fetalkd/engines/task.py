@@ -113,7 +113,7 @@ class StudentTask(nn.Module, ABC):
             The student's logits without their graph (of the main head; None where they are not wanted), and the loss
             and its parts by name.
         """
-        layers = self._active_layers()
+        layers = self._compared(self.active_feature_losses())
         taps = self._taps_of(layers, stop=not self.logits and makes_one_pass(inferer))
         with taps or nullcontext():
             returned = inferer(inputs, self.student, *args, **kwargs)
@@ -128,11 +128,13 @@ class StudentTask(nn.Module, ABC):
         return None if main is None else main.detach(), parts
 
     def reduced(self) -> dict[str, str | None]:
-        """What the losses keep of the teacher's feature for each layer, in words; None where they need all of it."""
-        return {layer: None if (loss := self._reducer(layer)) is None else loss.reduced for layer in self.layers}
+        """What the losses keep of the teacher's feature for each layer that they compare, in words; None keeps all."""
+        return {
+            layer: None if (loss := self._reducer(layer)) is None else loss.reduced
+            for layer in self._compared(self.feature_losses())
+        }
 
-    def _active_layers(self) -> list[str]:
-        losses = self.active_feature_losses()
+    def _compared(self, losses: Sequence[FeatureLoss]) -> list[str]:
         return [layer for layer in self.layers if any(loss.layers is None or layer in loss.layers for loss in losses)]
 
     def _taps_of(self, layers: list[str], stop: bool) -> FeatureTaps | None:

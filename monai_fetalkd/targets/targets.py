@@ -86,7 +86,8 @@ class StoredTeacher(Teacher):
         settings: where and how the answers are kept.
         views: the dataset of the loader.
         layers: the teacher's layer for each layer of the student.
-        reduced: what the losses keep of each, by the student's layer, see :class:`monai_fetalkd.losses.FeatureLoss`.
+        reduced: what the losses keep of those that they compare, by the student's layer, see
+            :class:`monai_fetalkd.losses.FeatureLoss`.
 
     Raises:
         ValueError: when a loss needs whole features, which are not stored.
@@ -100,7 +101,7 @@ class StoredTeacher(Teacher):
         layers: Mapping[str, str],
         reduced: Mapping[str, str | None],
     ) -> None:
-        if whole := [layer for layer in layers if reduced.get(layer) is None]:
+        if whole := [layer for layer, kept in reduced.items() if kept is None]:
             raise ValueError(
                 f"Targets are stored for losses on attention maps of one kind a layer, not for losses that need whole "
                 f"features ({', '.join(whole)}): use AttentionTransferLoss, or leave targets out."
@@ -172,7 +173,8 @@ class StoredTeacher(Teacher):
         features = dict(query.features)
         for layer in found.layout.layers:
             if layer not in features:  # not wanted now; the store knows its size
-                features[layer] = query.inputs.new_empty(len(query.inputs), *found.layout.shapes[f"feature.{layer}"])
+                size = (len(query.inputs), *found.layout.shapes[f"feature.{layer}"])
+                features[layer] = torch.empty(size, device=query.inputs.device)
         layers = {layer: self.layers[layer] for layer in found.layout.layers}
         return query._replace(logits=True, layers=layers, features=features)
 
@@ -202,7 +204,7 @@ class StoredTeacher(Teacher):
             logits, features = kept.pop("logits", None), kept.pop("features", {})
             # a row that is missing must be computed whole, also what is not wanted now
             known = all(
-                self.layers.get(layer) == entry["teacher"] and self.reduced[layer] == entry["keeps"]
+                self.layers.get(layer) == entry["teacher"] and self.reduced.get(layer) == entry["keeps"]
                 for layer, entry in features.items()
             )
             if (
