@@ -179,15 +179,18 @@ def _check_parameters(optimizer: torch.optim.Optimizer, student: nn.Module, loss
 
 def _wrapped_alike(task: StudentTask, wrapper: DistributedDataParallel) -> DistributedDataParallel:
     """Student and loss in one wrapper, with the settings of the one that was given around the student."""
-    # layers after the last one tapped have no gradient in stage 1, nor has an adapter whose weight is zero
-    unused = isinstance(task, AttentionTask) or any(True for _ in task.loss.parameters())
+    # layers after the last one tapped have no gradient in stage 1, nor has an adapter whose weight is zero; a static
+    # graph finds them by itself
+    unused = not wrapper.static_graph and (isinstance(task, AttentionTask) or any(True for _ in task.loss.parameters()))
     return DistributedDataParallel(
         task,
         device_ids=wrapper.device_ids,
         broadcast_buffers=wrapper.broadcast_buffers,
         process_group=wrapper.process_group,
+        bucket_cap_mb=wrapper.bucket_bytes_cap // 2**20,
         find_unused_parameters=wrapper.find_unused_parameters or unused,
         gradient_as_bucket_view=wrapper.gradient_as_bucket_view,
+        static_graph=wrapper.static_graph,
     )
 
 
