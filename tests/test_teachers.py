@@ -156,6 +156,25 @@ def test_a_teacher_has_intensities_of_its_own_by_channel(mean, std):
     torch.testing.assert_close(logits, net((image - shift) / scale))
 
 
+def test_integers_are_standardised_as_numbers_with_a_fraction():
+    net, image = network().eval(), torch.randint(256, (4, 1, 16, 16), dtype=torch.uint8)
+    logits = LiveTeacher(net, mean=127.5, std=0.25).targets(query(image)).logits
+    torch.testing.assert_close(logits, net((image.float() - 127.5) / 0.25))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"mean": [0.5, 0.5]}, r"mean.*1 channels.*\[0.5, 0.5\]"),
+        ({"std": [1, 2, 3]}, "std.*1 channels"),
+        ({"spatial_size": (8, 8, 8)}, r"spatial_size \(8, 8, 8\).*\(4, 1, 16, 16\)"),
+    ],
+)
+def test_settings_that_do_not_fit_the_input_are_refused(image, arguments, told):
+    with pytest.raises(ValueError, match=told):
+        LiveTeacher(network(), **arguments).targets(query(image))
+
+
 def test_a_teacher_has_a_size_of_its_own(image):
     net = network().eval()
     larger = nn.functional.interpolate(image, [24, 32], mode="bilinear")
@@ -206,6 +225,13 @@ def test_the_layout_of_a_layer_of_the_teacher_is_given(image):
     for layout in ("channels_last", {"1": "channels_last"}):
         features = LiveTeacher(net, layout=layout).targets(query(image, layers=["1"]))
         torch.testing.assert_close(features.features["1"], net[0](image))
+
+
+def test_a_layout_of_a_layer_that_is_not_there_is_refused():
+    teacher = LiveTeacher(network(), layout={"1": None, "layer9": "tokens"})
+    teacher.check_layers([])
+    with pytest.raises(ValueError, match="no layer 'layer9'"):
+        teacher.check_layers(["2"])
 
 
 def test_a_teacher_has_an_inferer_of_its_own(image):

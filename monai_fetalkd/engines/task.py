@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_fetalkd.layouts import Layout, check_layout, spatial_feature
+from monai_fetalkd.layouts import Layout, check_layout, named_layers, spatial_feature
 from monai_fetalkd.losses import DistillationLoss, FeatureLoss
 from monai_fetalkd.outputs import OutputPath, heads_of, logits_of, part_of
 from monai_fetalkd.taps import FeatureTaps
@@ -48,8 +48,7 @@ class StudentTask(nn.Module, ABC):
         logits: bool = True,
     ) -> None:
         super().__init__()
-        for value in layout.values() if isinstance(layout, Mapping) else [layout]:
-            check_layout(value)
+        check_layout(layout)
         self.student = student
         self.loss = loss
         self.layers = dict(layers)
@@ -61,7 +60,7 @@ class StudentTask(nn.Module, ABC):
             if unknown := [layer for layer in feature_loss.layers or () if layer not in self.layers]:
                 raise ValueError(f"a loss names the layers {unknown}, but student_layers are {list(self.layers)}")
         if self.layers:
-            FeatureTaps(student, list(self.layers))
+            FeatureTaps(student, list(dict.fromkeys((*self.layers, *named_layers(layout)))))
 
     @abstractmethod
     def feature_losses(self) -> Sequence[FeatureLoss]:

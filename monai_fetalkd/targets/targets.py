@@ -45,9 +45,9 @@ class TeacherTargets:
 
     Each combination of the teacher's structure, settings and weights, its layers, what the losses keep of them, the
     inferer and its autocast, the views (frames, transforms, number, seed), the form of the targets and the versions of
-    torch and MONAI has a folder of its own in ``cache_dir``, so a change never meets targets of before. A run that needs
-    fewer layers reads the folder of one that needed more. Folders of combinations that are no longer needed may be
-    deleted. What the key cannot see, such as a transform that draws from a global generator or changed code of a
+    torch and MONAI has a folder of its own in ``cache_dir``, so a change never meets targets of before. A run that
+    needs fewer layers reads the folder of one that needed more. Folders of combinations that are no longer needed may
+    be deleted. What the key cannot see, such as a transform that draws from a global generator or changed code of a
     network, is caught by comparison: the first batch of each run goes through the teacher, and must agree with what is
     stored of it, up to rounding. A teacher whose weights change while it is in use is refused.
 
@@ -269,7 +269,7 @@ class StoredTeacher(Teacher):
         for name, before in named[0].items():
             tolerance = max(rounding, _BYTES if name != "logits" and self.settings.dtype == "uint8" else 0.0)
             # classes that the teacher rules out are infinite on both sides
-            before, now = (torch.nan_to_num(values) for values in (before, named[1][name]))
+            before, now = (torch.nan_to_num(values) for values in (before, named[1][name]))  # type: ignore[arg-type]
             if (before - now).norm() > tolerance * before.norm():
                 raise ValueError(
                     f"The targets in '{folder}' are not what the teacher says now of the same views ('{name}' "

@@ -201,8 +201,11 @@ def test_a_student_of_channels_last_names_its_layout():
     with pytest.raises(ValueError, match="stage of the student.*channels last.*'channels_last'"):
         train()
     assert train(student_layout="channels_last") == train(student_layout={"stage": "channels_last"}) > 0
-    with pytest.raises(ValueError, match="layout"):
-        train(student_layout="last")
+    for layout in ("last", {"stage": "last"}):
+        with pytest.raises(ValueError, match="layout"):
+            train(student_layout=layout)
+    with pytest.raises(ValueError, match="no layer 'stages'"):
+        train(student_layout={"stages": "channels_last"})
 
 
 def vit(width, classes=CLASSES):
