@@ -26,6 +26,7 @@ __all__ = ["StoredTeacher", "TeacherTargets"]
 
 # what rounding may make of the same computation on other hardware or in another batch, as a share of its size
 _ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+_KEY = 16  # digits in the name of a folder
 _BYTES = 1e-2  # a value that lies between two bytes may become either
 
 
@@ -199,8 +200,12 @@ class StoredTeacher(Teacher):
     def _find(self, manifest: dict[str, Any], query: Query) -> _Open | None:
         """The store of these views that keeps all that is wanted now, perhaps more."""
         wanted = {layer: self._kept(layer, query.features[layer]) for layer in query.layers}
-        for path in sorted(self.settings.cache_dir.glob("*/manifest.json")):
-            kept = json.loads(path.read_text(encoding="utf-8"))
+        # by the form of a key: another process may be making a folder of another name
+        for path in sorted(self.settings.cache_dir.glob(f"{'[0-9a-f]' * _KEY}/manifest.json")):
+            try:
+                kept = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"'{path}' is damaged: delete its folder ({error}).") from error
             logits, features = kept.pop("logits", None), kept.pop("features", {})
             # a row that is missing must be computed whole, also what is not wanted now
             known = all(
@@ -230,7 +235,7 @@ class StoredTeacher(Teacher):
         shapes = {layer: entry["shape"] for layer, entry in features.items()}
         layout = TargetLayout(logits, shapes, self.settings.dtype)
         whole = {**manifest, "logits": logits, "features": features}
-        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_KEY]
         store = TargetStore(self.settings.cache_dir / key, layout.row, len(self.views) * self.views.views, whole)
         networks = self.networks()
         return _Open(store, layout, _versions(networks), _norms(networks))

@@ -188,3 +188,19 @@ def test_layers_that_no_loss_compares_are_not_stored(tmp_path, loss):
     stored, seen = run(tmp_path, **layers)
     assert len(seen.calls) == 1
     assert_equal_weights(stored, live)
+
+
+def test_a_folder_that_another_process_is_making_is_not_read(tmp_path):
+    (tmp_path / "0123456789abcdef.part-01234567").mkdir()
+    (tmp_path / "0123456789abcdef.part-01234567" / "manifest.json").write_text('{"dtype": ')
+    run(tmp_path)
+    _, seen = run(tmp_path)
+    assert len(seen.calls) == 1
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    run(tmp_path)
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    manifest.write_text(manifest.read_text()[:-9])
+    with pytest.raises(ValueError, match=f"{manifest}.*damaged.*delete"):
+        run(tmp_path)
