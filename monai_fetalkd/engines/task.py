@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_fetalkd.layouts import Layout, check_layout, spatial_feature
+from monai_fetalkd.layouts import Layout, check_layout, named_layers, spatial_feature
 from monai_fetalkd.losses import DistillationLoss, FeatureLoss
-from monai_fetalkd.outputs import OutputPath, heads_of, logits_of
+from monai_fetalkd.outputs import OutputPath, heads_of, logits_of, part_of
 from monai_fetalkd.taps import FeatureTaps
 from monai_fetalkd.teachers import Query, Targets, Teacher, makes_one_pass
 
@@ -22,15 +22,15 @@ __all__ = ["AttentionTask", "DistillationTask", "StudentTask"]
 class StudentTask(nn.Module, ABC):
     """One step of a stage: from a batch to the student's logits and the parts of the loss.
 
-    ``DistributedDataParallel`` wraps this module, so that the gradients of an adapter in the loss are exchanged as those
-    of the student are; a checkpoint of the stage takes the state of its two children.
+    ``DistributedDataParallel`` wraps this module, so that the gradients of an adapter in the loss are exchanged as
+    those of the student are; a checkpoint of the stage takes the state of its two children.
 
     Args:
         student: the student, compiled or not.
         loss: what the stage minimises.
         layers: the teacher's layer to compare each layer of the student with.
-        layout: layout of the student's features, see :func:`monai_fetalkd.layouts.channels_first`; one for all layers or
-            by layer. None tells it by their shapes.
+        layout: layout of the student's features, see :func:`monai_fetalkd.layouts.channels_first`; one for all layers
+            or by layer. None tells it by their shapes.
         output: which part of what the student returns are its logits, see :func:`monai_fetalkd.outputs.logits_of`.
         logits: whether the student's logits are wanted; without, a forward pass may end after the last layer.
 
@@ -48,8 +48,7 @@ class StudentTask(nn.Module, ABC):
         logits: bool = True,
     ) -> None:
         super().__init__()
-        for value in layout.values() if isinstance(layout, Mapping) else [layout]:
-            check_layout(value)
+        check_layout(layout)
         self.student = student
         self.loss = loss
         self.layers = dict(layers)
@@ -61,7 +60,7 @@ class StudentTask(nn.Module, ABC):
             if unknown := [layer for layer in feature_loss.layers or () if layer not in self.layers]:
                 raise ValueError(f"a loss names the layers {unknown}, but student_layers are {list(self.layers)}")
         if self.layers:
-            FeatureTaps(student, list(self.layers))
+            FeatureTaps(student, list(dict.fromkeys((*self.layers, *named_layers(layout)))))
 
     @abstractmethod
     def feature_losses(self) -> Sequence[FeatureLoss]:
@@ -110,10 +109,10 @@ class StudentTask(nn.Module, ABC):
             kwargs: further keyword arguments of the networks.
 
         Returns:
-            The student's logits without their graph (of the main head; None where they are not wanted), and the loss and
-            its parts by name.
+            The student's logits without their graph (of the main head; None where they are not wanted), and the loss
+            and its parts by name.
         """
-        layers = self._active_layers()
+        layers = self._compared(self.active_feature_losses())
         taps = self._taps_of(layers, stop=not self.logits and makes_one_pass(inferer))
         with taps or nullcontext():
             returned = inferer(inputs, self.student, *args, **kwargs)
@@ -128,11 +127,13 @@ class StudentTask(nn.Module, ABC):
         return None if main is None else main.detach(), parts
 
     def reduced(self) -> dict[str, str | None]:
-        """What the losses keep of the teacher's feature for each layer, in words; None where they need all of it."""
-        return {layer: None if (loss := self._reducer(layer)) is None else loss.reduced for layer in self.layers}
+        """What the losses keep of the teacher's feature for each layer that they compare, in words; None keeps all."""
+        return {
+            layer: None if (loss := self._reducer(layer)) is None else loss.reduced
+            for layer in self._compared(self.feature_losses())
+        }
 
-    def _active_layers(self) -> list[str]:
-        losses = self.active_feature_losses()
+    def _compared(self, losses: Sequence[FeatureLoss]) -> list[str]:
         return [layer for layer in self.layers if any(loss.layers is None or layer in loss.layers for loss in losses)]
 
     def _taps_of(self, layers: list[str], stop: bool) -> FeatureTaps | None:
@@ -148,8 +149,9 @@ class StudentTask(nn.Module, ABC):
         for name, feature in tapped.items():
             if torch.is_grad_enabled() and not feature.requires_grad:
                 raise ValueError(
-                    f"the feature of layer {name!r} of the student carries no gradient, so a loss on it teaches nothing: "
-                    "its layers are frozen, or inside torch.utils.checkpoint with use_reentrant=True (say False)"
+                    f"the feature of layer {name!r} of the student carries no gradient, so a loss on it teaches "
+                    "nothing: its layers are frozen, or inside torch.utils.checkpoint with use_reentrant=True (say "
+                    "False)"
                 )
             layout = self.layout.get(name) if isinstance(self.layout, Mapping) else self.layout
             if layout is None:  # the loss may say it
@@ -235,6 +237,6 @@ class DistillationTask(StudentTask):
         return self.loss(logits, targets.logits, label, features, targets.features, **further)
 
     def _read(self, returned: Any, inputs: Tensor) -> Tensor | list[Tensor]:
-        supervised = self.output is None and hasattr(self.loss.label_loss, "get_weights")  # MONAI's DeepSupervisionLoss
-        heads = heads_of(returned, inputs.ndim) if supervised else None
-        return heads or super()._read(returned, inputs)
+        deep = hasattr(self.loss.label_loss, "get_weights")  # MONAI's DeepSupervisionLoss
+        heads = heads_of(part_of(returned, self.output, "student"), inputs.ndim) if deep else None
+        return super()._read(returned, inputs) if heads is None else heads
