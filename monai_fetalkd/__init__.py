@@ -18,6 +18,9 @@ Importing the package itself loads neither torch nor monai; its modules do:
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 from ._telemetry import disable_telemetry
 
 __all__ = ["__version__"]
@@ -25,3 +28,14 @@ __all__ = ["__version__"]
 __version__ = "0.1.0"
 
 disable_telemetry()
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a module of the package when it is first asked for, so that a config needs one import for all of them."""
+    if not name.startswith("_"):
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -9,8 +9,10 @@ __all__ = ["full_precision", "plain"]
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Return the tensor without the metadata of a subclass (MONAI's ``MetaTensor``), still on its autograd graph."""
-    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
+    """Return the tensor without MONAI's metadata, still on its autograd graph."""
+    # by its method: the losses need torch alone, and other subclasses, as torch's own for tracing, stay what they are
+    as_tensor = getattr(tensor, "as_tensor", None)
+    return tensor if as_tensor is None else as_tensor()
 
 
 def full_precision(tensor: Tensor) -> Tensor:

@@ -56,8 +56,9 @@ def save_weights(network: nn.Module, path: str | PathLike[str]) -> None:
         network: the network.
         path: the file to write; its folder is made where it does not exist.
     """
-    with written_whole(path) as temporary:
-        torch.save(network.state_dict(), temporary)
+    # an open file, not its name: torch tells a full disk in its own words otherwise
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        torch.save(network.state_dict(), file)
 
 
 def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device = "cpu") -> Any:

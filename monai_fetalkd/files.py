@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monai_fetalkd.machine import writing
+
 __all__ = ["written_whole"]
 
 
@@ -35,13 +37,13 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # random in its last suffix only: torch.save writes the rest of the name into the file
     temporary = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
     try:
-        yield temporary
-        with temporary.open("r+b") as file:  # Windows syncs only what is open for writing
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with writing(path):
+            yield temporary
+            with temporary.open("r+b") as file:  # Windows syncs only what is open for writing
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, get_args
 
 from torch import Tensor
 
-__all__ = ["Layout", "channels_first", "check_layout", "spatial_feature"]
+__all__ = ["Layout", "channels_first", "check_layout", "named_layers", "spatial_feature"]
 
 Layout = Literal["channels_first", "channels_last", "tokens"] | Sequence[int]
 
@@ -65,8 +65,8 @@ def spatial_feature(name: str, feature: Tensor, layout: Layout | None, image_siz
     """Bring a feature to ``[N, C, *spatial]``, with as many spatial axes as the image that the network was given.
 
     Without a ``layout``, what the shapes tell is taken, and what they leave open is refused. Tokens: their number is
-    that of the patches of some size in the image, with or without one class token, which is left out. Channels last: all
-    axes but the last are in proportion to the image.
+    that of the patches of some size in the image, with or without one class token, which is left out. Channels last:
+    all axes but the last are in proportion to the image.
 
     Args:
         name: name of the layer, for messages.
@@ -105,12 +105,18 @@ def spatial_feature(name: str, feature: Tensor, layout: Layout | None, image_siz
     return feature if feature.ndim == 2 else channels_first(feature, layout or "channels_first")
 
 
-def check_layout(layout: Layout | None) -> None:
-    """Raise ``ValueError`` for something that is no layout."""
-    if layout is None or layout in _NAMES:
-        return
-    if isinstance(layout, str) or not layout or any(not isinstance(size, int) or size < 1 for size in layout):
-        raise ValueError(f"layout must be one of {_NAMES} or the grid of tokens, such as [14, 14], got {layout!r}")
+def check_layout(layout: Layout | Mapping[str, Layout] | None) -> None:
+    """Raise ``ValueError`` for something that is no layout, also as that of one layer among several."""
+    for value in layout.values() if isinstance(layout, Mapping) else [layout]:
+        if value is None or value in _NAMES:
+            continue
+        if isinstance(value, str) or not value or any(not isinstance(size, int) or size < 1 for size in value):
+            raise ValueError(f"layout must be one of {_NAMES} or the grid of tokens, such as [14, 14], got {value!r}")
+
+
+def named_layers(layout: Layout | Mapping[str, Layout] | None) -> list[str]:
+    """The layers that a layout by layer names."""
+    return list(layout) if isinstance(layout, Mapping) else []
 
 
 @lru_cache

@@ -30,7 +30,9 @@ def machine_error(error: BaseException | None) -> OSError | MemoryError | None:
         >>> machine_error(OSError(errno.ENOSPC, "No space left on device"))
         OSError(28, 'No space left on device')
     """
-    while error is not None:
+    seen: set[int] = set()  # an error that was raised anew may be in its own chain
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
             return error
         error = error.__cause__ or error.__context__

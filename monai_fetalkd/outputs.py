@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["OutputPath", "heads_of", "logits_of"]
+__all__ = ["OutputPath", "heads_of", "logits_of", "part_of"]
 
 OutputPath = str | int | Sequence[str | int]
 
@@ -37,10 +37,7 @@ def logits_of(output: Any, path: OutputPath | None, network: str) -> Tensor:
         torch.Size([2, 3])
     """
     if path is not None:
-        steps = [path] if isinstance(path, (str, int)) else path
-        found = output
-        for step in steps:
-            found = _part(found, step, output, network)
+        found = part_of(output, path, network)
         if not isinstance(found, Tensor):
             raise ValueError(f"the output {path!r} of the {network} is {_described(found)}, not a tensor of logits")
         return found
@@ -58,12 +55,24 @@ def logits_of(output: Any, path: OutputPath | None, network: str) -> Tensor:
     )
 
 
+def part_of(output: Any, path: OutputPath | None, network: str) -> Any:
+    """Follow a path into what a network has returned, see :func:`logits_of`; None leads nowhere.
+
+    Raises:
+        ValueError: when there is no such part.
+    """
+    found = output
+    for step in [path] if isinstance(path, (str, int)) else path or ():
+        found = _part(found, step, output, network)
+    return found
+
+
 def heads_of(output: Any, image_dims: int) -> list[Tensor] | None:
     """The logits of all heads of a network with deep supervision, the main one first.
 
     Args:
-        output: a list or tuple of logits, or one tensor with the heads as its second axis, as MONAI's ``DynUNet`` stacks
-            them.
+        output: a list or tuple of logits, or one tensor with the heads as its second axis, as MONAI's ``DynUNet``
+            stacks them.
         image_dims: number of axes of the network's input.
 
     Returns:

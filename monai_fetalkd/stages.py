@@ -1,4 +1,4 @@
-"""One factory for the stages of a training config: optimizer, schedule, validation, checkpoint and logs."""
+"""One factory for the stages of a config: optimizer, schedule, validation, checkpoint and logs around a trainer."""
 
 from __future__ import annotations
 
@@ -63,6 +63,8 @@ class StageSettings:
             validates none.
         val_interval: epochs between two validations.
         ema_decay: see :class:`~monai_fetalkd.handlers.TrainingStage`.
+        describe: called with the file of a stage's weights after they have been written, to tell what they were trained
+            on (:func:`monai_fetalkd.descriptions.describe_weights`).
         compile: whether networks are compiled.
         data_parallel: whether networks are wrapped in ``DistributedDataParallel``.
     """
@@ -78,6 +80,7 @@ class StageSettings:
     evaluator: Callable[..., Evaluator] | None = None
     val_interval: int = 1
     ema_decay: float | None = None
+    describe: Callable[..., None] | None = None
     compile: bool = False
     data_parallel: bool = False
 
@@ -230,6 +233,7 @@ def _stage(
         start_from,
         settings.resume,
         ema_decay=settings.ema_decay,
+        describe=settings.describe,
     )
     arguments = {"non_blocking": True, "inferer": settings.inferer, "compile": settings.compile}
     return kind(
@@ -247,5 +251,5 @@ def _stage(
 def _data_parallel(network: nn.Module, settings: StageSettings) -> DistributedDataParallel:
     device = torch.device(settings.device)
     if getattr(settings.inferer, "channels_last", False):  # the wrapper fixes the layout of its buckets
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)

@@ -40,7 +40,7 @@ class Summary:
         class_names: the class table.
         image_shape: channels and size of a frame, such as ``(1, 224, 224)``.
         output_dir: folder for ``metrics.json`` and ``predictions/``.
-        log_dir: folder of the logs, to tell the reader.
+        log_dir: folder of the logs, to tell the reader; None is ``output_dir``.
         validation: evaluator over other frames, from which the temperature of each network is fitted; None fits none.
         settings: what belongs beside the figures (seed, data, versions); plain values, written as they are.
         split: what the frames are called.
@@ -55,7 +55,7 @@ class Summary:
         class_names: Sequence[str],
         image_shape: Sequence[int],
         output_dir: str | PathLike[str],
-        log_dir: str | PathLike[str],
+        log_dir: str | PathLike[str] | None = None,
         validation: SupervisedEvaluator | None = None,
         settings: Mapping[str, object] | None = None,
         split: str = "testing",
@@ -67,7 +67,7 @@ class Summary:
         self.class_names = tuple(class_names)
         self.image_shape = tuple(image_shape)
         self.output_dir = Path(output_dir)
-        self.log_dir = Path(log_dir)
+        self.log_dir = self.output_dir if log_dir is None else Path(log_dir)
         self.validation = validation
         self.settings = dict(settings or {})
         self.split = split

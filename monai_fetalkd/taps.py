@@ -24,8 +24,8 @@ class FeatureTaps:
     A name is a path as in :meth:`torch.nn.Module.get_submodule`, such as ``"layer3"`` or ``"layer1.0.conv2"``. Where a
     layer runs several times in the block, as the activation that a residual block shares does, ``"layer1.0.act:0"`` is
     its first call and ``"layer1.0.act:1"`` its second. Of a layer that returns several tensors, ``"layer[0]"`` is the
-    first of a tuple and ``"layer[hidden]"`` an entry of a dictionary. The block should hold one forward pass and nothing
-    else: several, as an inferer on sliding windows makes them, are refused.
+    first of a tuple and ``"layer[hidden]"`` an entry of a dictionary. The block should hold one forward pass and
+    nothing else: several, as an inferer on sliding windows makes them, are refused.
 
     Outside the block the module is untouched: it can be copied, pickled, scripted and exported, and a validation pass
     leaves no trace in the taps. A copy of the module made inside the block is not tapped. A compiled module may be
@@ -118,22 +118,22 @@ class FeatureTaps:
             TypeError: when a layer returned something other than a tensor, or has no such part.
         """
         try:
-            if (passes := len(self._gate.passes)) > 1:
-                raise RuntimeError(
-                    f"the module ran {passes} times in the block: taps read one forward pass. An inferer that works on "
-                    "windows makes several: crop patches of the window's size in the loader, or tap no layers"
-                )
-            idle = [name for name, (recorder, _) in self._taps.items() if not recorder.calls]
-            if idle:
-                raise RuntimeError(
-                    f"nothing captured at {', '.join(map(repr, idle))}: call the module inside `with taps:` before "
-                    "each pop(), and tap only layers that its forward pass calls"
-                )
             return self._read()
         finally:
             self._drop()
 
     def _read(self) -> dict[str, torch.Tensor]:
+        if (passes := len(self._gate.passes)) > 1:
+            raise RuntimeError(
+                f"the module ran {passes} times in the block: taps read one forward pass. An inferer that works on "
+                "windows makes several: crop patches of the window's size in the loader, or tap no layers"
+            )
+        idle = [name for name, (recorder, _) in self._taps.items() if not recorder.calls]
+        if idle:
+            raise RuntimeError(
+                f"nothing captured at {', '.join(map(repr, idle))}: call the module inside `with taps:` before "
+                "each pop(), and tap only layers that its forward pass calls"
+            )
         return {name: recorder.read(name, place) for name, (recorder, place) in self._taps.items()}
 
     def _stop_when_complete(self) -> None:
@@ -170,8 +170,8 @@ class _StandIn(ABC):
     A forward hook would be the usual way, but graphs of ``torch.compile`` do not notice a hook that comes or goes: one
     traced without the hook captures nothing, silently. They do check whether a layer has a ``forward`` of its own.
 
-    Those of one layer form a chain, each calling the next and the last one the layer's own ``forward``. Any of them may
-    leave first.
+    Those that one thread has attached to a layer call each other, and the first of them the layer's own ``forward``.
+    Any of them may leave first.
     """
 
     forward: Callable[..., Any]  # what the layer runs while this stands in
@@ -182,40 +182,49 @@ class _StandIn(ABC):
 
     @cached_property
     def bound_forward(self) -> Callable[..., Any]:
-        """The forward of the layer's class, the same object in every block: compiled graphs may check its identity."""
+        """The forward of the layer's class, the same object in every block: compiled graphs may check its identity.
+
+        It is read where nothing stands in for it.
+        """
         return self.layer.forward
 
     def attach(self) -> None:
         with _lock:
-            chain = _chains.setdefault(self.layer, _Chain(vars(self.layer).get("forward"), []))
-            own = self.bound_forward if chain.shadowed is None else chain.shadowed
-            self.forward = chain.stand_ins[-1] if chain.stand_ins else own
+            chain = _chains.get(self.layer)
+            if chain is None:
+                shadowed = vars(self.layer).get("forward")
+                chain = _Chain(shadowed, self.bound_forward if shadowed is None else shadowed, [])
+                _chains[self.layer] = chain
             self.thread = threading.get_ident()
+            self.forward = chain.top(self.thread)
             chain.stand_ins.append(self)
             self.layer.forward = self
 
     def detach(self) -> None:
         with _lock:
             chain = _chains[self.layer]
-            position = chain.stand_ins.index(self)
-            del chain.stand_ins[position]
+            chain.stand_ins.remove(self)
             self.thread = None
-            if position < len(chain.stand_ins):
-                chain.stand_ins[position].forward = self.forward
-            elif chain.stand_ins:
+            for other in chain.stand_ins:
+                if other.forward is self:
+                    other.forward = self.forward
+            if chain.stand_ins:
                 self.layer.forward = chain.stand_ins[-1]
+                return
+            del _chains[self.layer]
+            if chain.shadowed is None:
+                del self.layer.forward
             else:
-                del _chains[self.layer]
-                if chain.shadowed is None:
-                    del self.layer.forward
-                else:
-                    self.layer.forward = chain.shadowed
+                self.layer.forward = chain.shadowed
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # a graph that is traced has no other threads in it
         if torch.compiler.is_compiling() or self.thread == threading.get_ident():
             return self.run(*args, **kwargs)
-        return self.forward(*args, **kwargs)
+        with _lock:
+            chain = _chains.get(self.layer)
+            forward = self.layer.forward if chain is None else chain.top(threading.get_ident())
+        return forward(*args, **kwargs)
 
     @abstractmethod
     def run(self, *args: Any, **kwargs: Any) -> Any:
@@ -227,8 +236,15 @@ class _StandIn(ABC):
 
 
 class _Chain(NamedTuple):
+    """What stands in for one layer."""
+
     shadowed: Callable[..., Any] | None  # a forward set on the layer itself before, to be put back
+    own: Callable[..., Any]  # what the layer runs by itself
     stand_ins: list[_StandIn]
+
+    def top(self, thread: int) -> Callable[..., Any]:
+        """What a thread runs: the last stand-in that it has attached, or the layer's own forward."""
+        return next((one for one in reversed(self.stand_ins) if one.thread == thread), self.own)
 
 
 _lock = threading.Lock()
@@ -289,8 +305,8 @@ class _Recorder(_StandIn):
                 ) from None
         if not isinstance(kept, _Kept):
             raise TypeError(
-                f"layer {name!r} returned {_described(kept)}, not a tensor: name one of its parts, such as '{name}[0]', "
-                "or tap a layer inside or after it"
+                f"layer {name!r} returned {_described(kept)}, not a tensor: name one of its parts, such as "
+                f"'{name}[0]', or tap a layer inside or after it"
             )
         if kept.version is not None and kept.tensor._version != kept.version:
             raise RuntimeError(

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from monai_fetalkd._tensor import full_precision, plain
-from monai_fetalkd.layouts import Layout, check_layout, spatial_feature
+from monai_fetalkd.inferers import PrecisionInferer
+from monai_fetalkd.layouts import Layout, check_layout, named_layers, spatial_feature
 from monai_fetalkd.outputs import OutputPath, logits_of
 from monai_fetalkd.taps import FeatureTaps
 
@@ -125,7 +126,9 @@ class LiveTeacher(Teacher):
 
         .. code-block:: json
 
-            "teacher": {"_target_": "monai_fetalkd.teachers.LiveTeacher", "network": "@teacher#network", "classes": [4, 0, 2]}
+            "teacher": {
+                "_target_": "monai_fetalkd.teachers.LiveTeacher", "network": "@teacher#network", "classes": [4, 0, 2]
+            }
     """
 
     def __init__(
@@ -145,8 +148,7 @@ class LiveTeacher(Teacher):
             raise ValueError(f"std divides the teacher's input and must not be zero, got {std}")
         if classes is not None and any(index < 0 for index in classes):
             raise ValueError(f"classes must be the teacher's class for each class of the student, got {list(classes)}")
-        for value in layout.values() if isinstance(layout, Mapping) else [layout]:
-            check_layout(value)
+        check_layout(layout)
         self.network = network
         self.input_key = input_key
         self.mean, self.std = _listed(mean), _listed(std)
@@ -188,10 +190,10 @@ class LiveTeacher(Teacher):
         if isinstance(self.network, (torch.jit.ScriptModule, torch.fx.GraphModule)):
             kind = "TorchScript" if isinstance(self.network, torch.jit.ScriptModule) else "an exported graph"
             raise ValueError(
-                f"the layers of a teacher that is {kind} cannot be read: teach by its logits alone (no layers), or give "
-                "the teacher as a network"
+                f"the layers of a teacher that is {kind} cannot be read: teach by its logits alone (no layers), or "
+                "give the teacher as a network"
             )
-        FeatureTaps(self.network, list(dict.fromkeys(layers)))
+        FeatureTaps(self.network, list(dict.fromkeys((*layers, *named_layers(self.layout)))))
 
     def describe(self) -> list[Any]:
         """All settings, and those that plain attributes of its modules hold."""
@@ -207,13 +209,28 @@ class LiveTeacher(Teacher):
         if self.device is not None:
             inputs = inputs.to(self.device, non_blocking=True)
         if self.mean != [0.0] or self.std != [1.0]:
-            shape = (1, -1, *(1,) * (inputs.ndim - 2))
-            mean, std = (inputs.new_tensor(values).view(shape) for values in (self.mean, self.std))
-            inputs = (inputs - mean) / std
+            inputs = self._standardised(inputs)
         if self.spatial_size is not None and tuple(inputs.shape[2:]) != self.spatial_size:
+            if len(self.spatial_size) != inputs.ndim - 2:
+                raise ValueError(
+                    f"spatial_size {self.spatial_size} of the teacher does not have the spatial dimensions of its "
+                    f"input {tuple(inputs.shape)}"
+                )
             mode = _INTERPOLATION[inputs.ndim - 2]
             inputs = functional.interpolate(plain(inputs), list(self.spatial_size), mode=mode)
         return inputs
+
+    def _standardised(self, inputs: Tensor) -> Tensor:
+        inputs = inputs if inputs.is_floating_point() else inputs.float()
+        channels = inputs.shape[1]
+        if {len(self.mean), len(self.std)} - {1, channels}:
+            raise ValueError(
+                f"mean and std of the teacher must be one number, or one for each of the {channels} channels of its "
+                f"input, got {self.mean} and {self.std}"
+            )
+        shape = (1, -1, *(1,) * (inputs.ndim - 2))
+        mean, std = (inputs.new_tensor(values).view(shape) for values in (self.mean, self.std))
+        return (inputs - mean) / std
 
     def _logits(self, returned: Any, query: Query) -> Tensor:
         logits = logits_of(returned, self.output, "teacher")
@@ -315,8 +332,9 @@ def as_teacher(teacher: nn.Module | Teacher) -> Teacher:
 
 def makes_one_pass(inferer: Any) -> bool:
     """Whether an inferer is known to call the network once, on the whole batch."""
-    inner = getattr(inferer, "inferer", None)
-    return isinstance(inferer, SimpleInferer) and (inner is None or makes_one_pass(inner))
+    if isinstance(inferer, PrecisionInferer):
+        return makes_one_pass(inferer.inferer)
+    return isinstance(inferer, SimpleInferer)
 
 
 @contextmanager

@@ -37,6 +37,18 @@ def test_the_example_of_the_page_on_data_runs(project_dir, capsys):
     assert capsys.readouterr().out == "0 0.0 (240, 320)\n"
 
 
+def test_the_examples_of_the_page_on_distillation_run(project_dir):
+    pytest.importorskip("einops")
+    names: dict = {}
+    for example in blocks(project_dir, "python", "docs/distil.md"):
+        exec(example, names)
+    assert "at_layer2" in names["stage_1"]
+    for output in ("stage_2", "deep", "sigmoid", "regression", "hints", "ensemble"):
+        assert names[output]["kd"] > 0, output
+    assert names["deep"]["pred"].shape == (2, 3, 16, 16, 16)
+    assert {"hint", "at"} <= names["hints"].keys()
+
+
 @pytest.mark.slow  # two thousand resamples
 def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(project_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -55,6 +67,7 @@ def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(projec
         "README.md",
         "docs/bundle.md",
         "docs/data.md",
+        "docs/distil.md",
         "docs/distributed.md",
         "docs/evaluation.md",
         "docs/speed.md",

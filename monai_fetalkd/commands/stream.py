@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("model", metavar="MODEL", help="the exported network (ONNX)")
     parser.add_argument("source", metavar="SOURCE", help="where the frames come from, see above")
-    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, for a source that does not tell")
+    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source tells")
     parser.add_argument(
         "--raw", type=_size, metavar="WIDTHxHEIGHT", help="standard input is bare grey levels, one byte a pixel"
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from monai_fetalkd.layouts import Layout, check_layout, spatial_feature
+from monai_fetalkd.layouts import Layout, check_layout, named_layers, spatial_feature
 from monai_fetalkd.losses import DistillationLoss, FeatureLoss
-from monai_fetalkd.outputs import OutputPath, heads_of, logits_of
+from monai_fetalkd.outputs import OutputPath, heads_of, logits_of, part_of
 from monai_fetalkd.taps import FeatureTaps
 from monai_fetalkd.teachers import Query, Targets, Teacher, makes_one_pass
 
@@ -48,8 +48,7 @@ class StudentTask(nn.Module, ABC):
         logits: bool = True,
     ) -> None:
         super().__init__()
-        for value in layout.values() if isinstance(layout, Mapping) else [layout]:
-            check_layout(value)
+        check_layout(layout)
         self.student = student
         self.loss = loss
         self.layers = dict(layers)
@@ -61,7 +60,7 @@ class StudentTask(nn.Module, ABC):
             if unknown := [layer for layer in feature_loss.layers or () if layer not in self.layers]:
                 raise ValueError(f"a loss names the layers {unknown}, but student_layers are {list(self.layers)}")
         if self.layers:
-            FeatureTaps(student, list(self.layers))
+            FeatureTaps(student, list(dict.fromkeys((*self.layers, *named_layers(layout)))))
 
     @abstractmethod
     def feature_losses(self) -> Sequence[FeatureLoss]:
@@ -113,7 +112,7 @@ class StudentTask(nn.Module, ABC):
             The student's logits without their graph (of the main head; None where they are not wanted), and the loss
             and its parts by name.
         """
-        layers = self._active_layers()
+        layers = self._compared(self.active_feature_losses())
         taps = self._taps_of(layers, stop=not self.logits and makes_one_pass(inferer))
         with taps or nullcontext():
             returned = inferer(inputs, self.student, *args, **kwargs)
@@ -128,11 +127,13 @@ class StudentTask(nn.Module, ABC):
         return None if main is None else main.detach(), parts
 
     def reduced(self) -> dict[str, str | None]:
-        """What the losses keep of the teacher's feature for each layer, in words; None where they need all of it."""
-        return {layer: None if (loss := self._reducer(layer)) is None else loss.reduced for layer in self.layers}
+        """What the losses keep of the teacher's feature for each layer that they compare, in words; None keeps all."""
+        return {
+            layer: None if (loss := self._reducer(layer)) is None else loss.reduced
+            for layer in self._compared(self.feature_losses())
+        }
 
-    def _active_layers(self) -> list[str]:
-        losses = self.active_feature_losses()
+    def _compared(self, losses: Sequence[FeatureLoss]) -> list[str]:
         return [layer for layer in self.layers if any(loss.layers is None or layer in loss.layers for loss in losses)]
 
     def _taps_of(self, layers: list[str], stop: bool) -> FeatureTaps | None:
@@ -211,7 +212,7 @@ class DistillationTask(StudentTask):
 
     def feature_losses(self) -> Sequence[FeatureLoss]:
         """All feature losses."""
-        return cast(list[FeatureLoss], list(self.loss.feature_losses.values()))
+        return self.loss.all_feature_losses()
 
     def active_feature_losses(self) -> Sequence[FeatureLoss]:
         """Those whose weight is not zero."""
@@ -236,6 +237,6 @@ class DistillationTask(StudentTask):
         return self.loss(logits, targets.logits, label, features, targets.features, **further)
 
     def _read(self, returned: Any, inputs: Tensor) -> Tensor | list[Tensor]:
-        supervised = self.output is None and hasattr(self.loss.label_loss, "get_weights")  # DeepSupervisionLoss
-        heads = heads_of(returned, inputs.ndim) if supervised else None
+        deep = hasattr(self.loss.label_loss, "get_weights")  # MONAI's DeepSupervisionLoss
+        heads = heads_of(part_of(returned, self.output, "student"), inputs.ndim) if deep else None
         return super()._read(returned, inputs) if heads is None else heads

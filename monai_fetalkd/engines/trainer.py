@@ -164,30 +164,34 @@ def _check_parameters(optimizer: torch.optim.Optimizer, student: nn.Module, loss
     for network in teacher.networks():
         if any(id(part) in own for part in (*network.modules(), *network.parameters())):
             raise ValueError(
-                "Student and teacher share layers, which would be in training and in eval mode at once: give the teacher "
-                "as a copy (copy.deepcopy)."
+                "Student and teacher share layers, which would be in training and in eval mode at once: give the "
+                "teacher as a copy (copy.deepcopy)."
             )
         if any(id(parameter) in held for parameter in network.parameters()):
             raise ValueError("The optimizer holds parameters of the teacher: give it those of the student alone.")
     untrained = [name for name, value in loss.named_parameters() if value.requires_grad and id(value) not in held]
     if untrained:
         raise ValueError(
-            f"The optimizer lacks parameters of the loss ({', '.join(untrained)}), which would never be trained: give it "
-            "[*student.parameters(), *loss.parameters()]."
+            f"The optimizer lacks parameters of the loss ({', '.join(untrained)}), which would never be trained: give "
+            "it [*student.parameters(), *loss.parameters()]."
         )
 
 
 def _wrapped_alike(task: StudentTask, wrapper: DistributedDataParallel) -> DistributedDataParallel:
     """Student and loss in one wrapper, with the settings of the one that was given around the student."""
-    # layers after the last one tapped have no gradient in stage 1, nor has an adapter whose weight is zero
-    unused = isinstance(task, AttentionTask) or any(True for _ in task.loss.parameters())
+    # layers after the last one tapped have no gradient in stage 1, nor has an adapter whose weight is zero; a static
+    # graph finds them by itself
+    unused = not wrapper.static_graph and (isinstance(task, AttentionTask) or any(True for _ in task.loss.parameters()))
     return DistributedDataParallel(
         task,
         device_ids=wrapper.device_ids,
-        broadcast_buffers=wrapper.broadcast_buffers,
         process_group=wrapper.process_group,
+        bucket_cap_mb=wrapper.bucket_bytes_cap // 2**20,
         find_unused_parameters=wrapper.find_unused_parameters or unused,
         gradient_as_bucket_view=wrapper.gradient_as_bucket_view,
+        static_graph=wrapper.static_graph,
+        # not by its default: a newer torch warns of the argument
+        **({} if wrapper.broadcast_buffers else {"broadcast_buffers": False}),
     )
 
 
@@ -198,8 +202,8 @@ class AttentionTransferTrainer(TeacherStudentTrainer):
         loss_function: a loss of features; default :class:`monai_fetalkd.losses.AttentionTransferLoss`. The value of
             each layer, before its weight, is in ``engine.state.output`` as ``"at_<student layer>"``.
         logits: False ends both forward passes after the last tapped layer where the inferer makes one pass, and
-            ``engine.state.output["pred"]`` is None. The teacher's goes on to its logits where ``targets`` are stored, as
-            stage 2 reads them.
+            ``engine.state.output["pred"]`` is None. The teacher's goes on to its logits where ``targets`` are stored,
+            as stage 2 reads them.
         kwargs: the arguments of :class:`TeacherStudentTrainer`; ``student_layers`` may be any subset of layers.
 
     Raises:

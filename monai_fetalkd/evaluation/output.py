@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_fetalkd.evaluation.predictions import Predictions
 from monai_fetalkd.files import written_whole
+from monai_fetalkd.machine import check_writable
 
 __all__ = ["check_output", "prediction_paths", "write_evaluation"]
 
@@ -28,6 +29,7 @@ def check_output(networks: Mapping[str, Predictions], folder: str | os.PathLike[
         ValueError: if the folder, or one above it, holds frames that are evaluated.
     """
     folder = Path(folder)
+    check_writable(folder)
     for frames in sorted({parent for network in networks.values() for parent in _frame_folders(network)}):
         if folder.resolve().is_relative_to(frames):
             raise ValueError(f"'{folder}' is in '{frames}', which holds frames evaluated: write the result elsewhere.")

@@ -11,10 +11,14 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "BlankFrameError",
     "Frame",
     "FrameError",
     "FrameSource",
+    "FrameWarning",
+    "check_scans",
     "check_size",
+    "inflated_limit",
 ]
 
 MAX_PIXELS = 32_000_000
@@ -25,6 +29,10 @@ MIN_SIDE = 16
 
 MAX_BYTES = 2**30
 """The most that a volume or a deflated file may hold once it is decompressed."""
+
+_MAX_RATIO = 50
+_ANY_RATIO = 2**27
+_MAX_SCANS = 100
 
 
 class FrameError(ValueError):
@@ -48,12 +56,24 @@ class FrameError(ValueError):
         return f"The frame '{self.path}' cannot be read: {self.reason}."
 
 
+class BlankFrameError(FrameError):
+    """A frame that is whole, but of one grey level only: black before the probe touches, or where a clip was cut."""
+
+    def __init__(self, path: str, reason: str = "it holds one grey level only") -> None:
+        super().__init__(path, reason)
+
+
+class FrameWarning(UserWarning):
+    """A file is read as a frame, though something in it could not be used."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """One grey frame as it is displayed.
 
     Args:
-        pixels: grey levels from 0 (black) to 255 (white), float32 of shape (height, width); row 0 is on top.
+        pixels: grey levels from 0 (black) to 255 (white), float32 of shape (height, width); row 0 is on top, and a
+            pixel as high as wide.
         number: index of the frame in its file, 0 for a single picture.
         time: milliseconds since the first frame of its cine, where the file tells.
         region: ``(top, left, bottom, right)`` of the B-mode picture in pixels, the ends excluded, where the header of a
@@ -76,6 +96,9 @@ class FrameSource(Protocol):
     def frame(self, number: int) -> Frame:
         """Decode one frame."""
 
+    def time(self, number: int) -> float | None:
+        """Milliseconds from the first frame to this one, where the file tells; it may be one that is damaged."""
+
 
 def check_size(path: str, height: int, width: int) -> None:
     """Refuse a frame of absurd size before it is decoded.
@@ -87,3 +110,21 @@ def check_size(path: str, height: int, width: int) -> None:
         raise FrameError(path, f"{width} x {height} pixels are too few, {MIN_SIDE} a side are the least")
     if height * width > MAX_PIXELS:
         raise FrameError(path, f"{width} x {height} pixels are too many, {MAX_PIXELS:,} are the most")
+
+
+def check_scans(path: str, scans: int) -> None:
+    """Refuse a progressive JPEG that would be decoded for minutes: each scan goes through all pixels once more.
+
+    Raises:
+        FrameError: when it has more scans than any encoder writes.
+    """
+    if scans > _MAX_SCANS:
+        raise FrameError(path, f"it is a JPEG of {scans:,} scans, {_MAX_SCANS} are the most")
+
+
+def inflated_limit(packed: int) -> int:
+    """How many bytes a file of so many may become when it is decompressed as a whole.
+
+    Ultrasound becomes some ten times as large. A small file that becomes gigabytes was made to fill the memory.
+    """
+    return min(MAX_BYTES, max(_ANY_RATIO, _MAX_RATIO * packed))

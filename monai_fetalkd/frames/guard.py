@@ -7,13 +7,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import BinaryIO
 
 import numpy as np
 
-from .frame import FrameError
+from .frame import FrameError, FrameWarning
 
-__all__ = ["guarded", "opened"]
+__all__ = ["guarded", "opened", "warn_once"]
 
 
 @contextmanager
@@ -47,10 +48,21 @@ def guarded(path: str, reason: str) -> Iterator[None]:
     try:
         with _quiet, np.errstate(all="ignore"):
             yield
-    except FrameError:
+    except (FrameError, FrameWarning):
         raise
     except Exception:
         raise FrameError(path, reason) from None
+
+
+@lru_cache(maxsize=4096)
+def warn_once(path: str, reason: str) -> None:
+    """Warn of something in a file that is left out or assumed; the same is told once, however often it is read.
+
+    Args:
+        path: the file.
+        reason: the end of a sentence. It names attributes, never their values, which may be those of a person.
+    """
+    warnings.warn(f"The frame '{path}' is read, but {reason}.", FrameWarning, stacklevel=2)
 
 
 # those that decoders write to; raising the level of their parents would cost more than opening a file

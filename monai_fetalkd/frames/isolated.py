@@ -129,6 +129,9 @@ class _Source:
         """Have one frame decoded."""
         return self._ask(number)
 
+    def time(self, number: int) -> None:
+        """The other process is asked for frames alone."""
+
 
 def _read_files(connection: Connection, memory: int) -> None:
     """What the other process does until the pipe is closed: a path opens a file, a number asks for a frame of it."""

@@ -33,6 +33,8 @@ _BEGINNINGS = {
     b"BM": "BMP",
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",  # BigTIFF
+    b"MM\x00+": "TIFF",
     b"GIF8": "GIF",
     b"ObjectType": "MetaImage",
     b"NDims": "MetaImage",

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from itertools import accumulate
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from .frame import MAX_PIXELS, Frame, FrameError, check_size
+from .codestream import inspect_codestream
+from .frame import MAX_BYTES, MAX_PIXELS, Frame, FrameError, check_scans, check_size
 from .guard import guarded
-from .levels import grey_levels, natural_range
+from .levels import grey_levels
+from .recent import Decoded, recall
+from .tiff import find_pages, grey_samples, open_page
 
 __all__ = ["PictureSource"]
+
+_SCAN = b"\xff\xda"
 
 
 class PictureSource:
     """The pages of a picture.
 
     Colours become their luma; alpha is ignored, since what is under it is what was scanned; a turn noted by a camera
-    (EXIF) is carried out. 16 bits are stretched from 65535 to 255, whatever values occur.
+    (EXIF) is carried out. 16 bits are stretched from 65535 to 255, whatever values occur. The frames of a GIF build
+    upon each other: they are all decoded for the first, and those of the last file are kept.
 
     Args:
         path: the file, for errors.
@@ -27,41 +35,101 @@ class PictureSource:
     """
 
     def __init__(self, path: str, stream: BinaryIO, kind: str) -> None:
-        self._path = path
+        self._path, self._stream, self._kind = path, stream, kind
+        self._refused: dict[int, FrameError] = {}
         with guarded(path, f"its {kind} data is damaged or cut short"):
-            try:
-                self._image = Image.open(stream, formats=[kind])
-            except Image.DecompressionBombError:
-                raise FrameError(path, f"its pixels are too many, {MAX_PIXELS:,} are the most") from None
-            # the second picture in a JPEG file is a preview made by a camera
-            self.count: int = 1 if kind == "JPEG" else getattr(self._image, "n_frames", 1)
-        self._refused: dict[int, str] = {}
+            self._pages = find_pages(path, stream) if kind == "TIFF" else []
+            if kind == "JPEG":
+                check_scans(path, stream.read().count(_SCAN))
+            self._image = self._open(0)
+            self.count: int = self._count()
+
+    def _open(self, number: int) -> Image.Image:
+        self._stream.seek(0)
+        try:
+            if self._kind == "TIFF":
+                return open_page(self._path, self._stream, self._pages[number])
+            return Image.open(self._stream, formats=[self._kind])
+        except Image.DecompressionBombError:
+            raise FrameError(self._path, f"its pixels are too many, {MAX_PIXELS:,} are the most") from None
+        except Image.UnidentifiedImageError:
+            self._stream.seek(0)
+            if self._kind == "JPEG" and (bits := inspect_codestream(self._stream.read()).bits) != 8:
+                raise FrameError(self._path, f"JPEG of {bits} bits is not supported") from None
+            raise
+
+    def _count(self) -> int:
+        if self._kind == "JPEG":  # where the second picture is a preview made by a camera
+            return 1
+        if self._kind == "TIFF":
+            return len(self._pages)
+        if self._kind == "GIF" and (decoded := recall.known(self._stream, "GIF")):
+            return len(decoded.details)  # else counting would go through the whole file for each of its frames
+        return getattr(self._image, "n_frames", 1)
 
     def frame(self, number: int) -> Frame:
         """Decode one page."""
         # asked again, Pillow gives what it has of a damaged picture, without an error
         if number in self._refused:
-            raise FrameError(self._path, self._refused[number])
+            raise self._refused[number].with_traceback(None)
         page = f"its page {number}" if self.count > 1 else "its picture"
         try:
             with guarded(self._path, f"{page} is damaged or cut short"):
-                image = self._image
-                if self.count > 1:
-                    image.seek(number)
-                check_size(self._path, image.height, image.width)
-                ImageOps.exif_transpose(image, in_place=True)
-                return Frame(_levels(self._path, image), number)
+                if self._is_cine:
+                    check_size(self._path, self._image.height, self._image.width)
+                    levels = grey_levels(self._path, self._cine.pixels[number])  # none behind one that is damaged
+                    return Frame(levels, number, self.time(number))
+                if self._kind == "TIFF":
+                    self._image = self._open(number)
+                elif self.count > 1:
+                    self._image.seek(number)
+                check_size(self._path, self._image.height, self._image.width)
+                ImageOps.exif_transpose(self._image, in_place=True)
+                return Frame(self._levels(), number)
         except FrameError as error:
-            self._refused[number] = error.reason
+            self._refused[number] = error
             raise
 
+    def time(self, number: int) -> float | None:
+        """Milliseconds from the first frame of a GIF to this one, where it tells how long each is shown."""
+        if not self._is_cine:
+            return None
+        with guarded(self._path, "its GIF data is damaged or cut short"):
+            return self._cine.details[number]
 
-def _levels(path: str, image: Image.Image) -> np.ndarray:
-    if image.mode == "F":
-        values = np.asarray(image)
-        return grey_levels(path, values, *natural_range(values.min(), values.max(), fractional=True))
-    if image.mode.startswith("I"):
-        return grey_levels(path, np.asarray(image), 0, 65535)
+    @property
+    def _is_cine(self) -> bool:
+        size = self.count * self._image.width * self._image.height
+        return self._kind == "GIF" and self.count > 1 and size <= MAX_BYTES
+
+    def _levels(self) -> np.ndarray:
+        if self._kind == "TIFF" and (levels := grey_samples(self._path, self._image)) is not None:
+            return levels
+        if self._image.mode.startswith("I"):
+            return grey_levels(self._path, np.asarray(self._image), 0, 65535)
+        return grey_levels(self._path, _luma(self._image))
+
+    @cached_property
+    def _cine(self) -> Decoded[list[float | None]]:
+        return recall(self._stream, "GIF", self._decode_gif)
+
+    def _decode_gif(self) -> Decoded[list[float | None]]:
+        pages, durations = [], [0.0] * self.count
+        try:
+            for number in range(self.count):
+                self._image.seek(number)
+                pages.append(_luma(self._image))
+                durations[number] = float(self._image.info.get("duration", 0))
+        except Exception:
+            if not pages:
+                raise
+        times: list[float | None] = [None] * self.count
+        if any(durations):
+            times = [0.0, *accumulate(durations[:-1])]
+        return Decoded(np.stack(pages), times)
+
+
+def _luma(image: Image.Image) -> np.ndarray:
     if image.mode == "P":
         image = image.convert("RGB")  # straight to grey, Pillow takes the table for the levels of some files
-    return grey_levels(path, np.asarray(image if image.mode == "L" else image.convert("L")))
+    return np.asarray(image if image.mode == "L" else image.convert("L"))

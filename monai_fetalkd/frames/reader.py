@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .frame import Frame, FrameError, FrameSource
+from .frame import BlankFrameError, Frame, FrameError, FrameSource
 from .guard import opened
 from .kinds import HEAD, SUFFIXES, check_name, sniff
 from .pictures import PictureSource
@@ -55,8 +55,8 @@ def read_frame(path: str | os.PathLike[str], number: int | None = None) -> Frame
 def iterate_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
     """The frames of a file in turn, each decoded when it is asked for.
 
-    Of a picture or a DICOM file one frame at a time is in memory. A frame that is damaged ends the iteration;
-    ``read_frame`` still reads those after it.
+    Of a picture or a DICOM file one frame at a time is in memory, of a GIF or a volume they all are. A frame of one
+    grey level is passed over. A frame that is damaged ends the iteration; ``read_frame`` still reads those after it.
 
     Args:
         path: the file.
@@ -69,8 +69,16 @@ def iterate_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
         FrameError: when the file, or the frame that comes next, cannot be read.
     """
     with open_frames(path) as source:
+        found = False
         for number in range(source.count):
-            yield source.frame(number)
+            try:
+                frame = source.frame(number)
+            except BlankFrameError:
+                if found or number < source.count - 1:
+                    continue
+                raise
+            found = True
+            yield frame
 
 
 def count_frames(path: str | os.PathLike[str]) -> int:

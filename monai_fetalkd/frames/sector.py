@@ -18,6 +18,7 @@ Profile = NDArray[Any]
 # Lengths are in cells: one pixel of every step-th row and column, so that the longer side has about this many. A stroke
 # of text is then about one cell wide, whatever the size of the frame.
 _CELLS = 160
+_FEWEST_CELLS = 4  # across the shorter side of a frame that is very long
 _DARKEST_TISSUE = 5  # grey levels above the background
 _SMOOTHING = 2  # radius in which most cells must be tissue; no text is that dense
 _REGROWTH = 1  # corners lose less than this to the smoothing
@@ -67,7 +68,7 @@ def find_sector(pixels: NDArray[Any]) -> Sector:
     if pixels.ndim != 2 or min(pixels.shape) < 2:
         raise ValueError(f"A sector is found in a frame of shape (H, W), not {tuple(pixels.shape)}: pass one channel.")
     height, width = pixels.shape
-    step = max(1, round(max(height, width) / _CELLS))
+    step = max(1, min(round(max(height, width) / _CELLS), min(height, width) // _FEWEST_CELLS))
     tissue = _find_tissue(pixels, step)
     if not tissue.any():
         return Sector((0, 0, height, width), np.ones((height, width), dtype=bool))

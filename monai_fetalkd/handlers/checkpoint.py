@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ class StageCheckpoint:
     - ``path``: a state dict of the network (or of ``weights``), for those who use it: of the best epoch by the
       evaluator's key metric and ``metric_cmp_fn``, or of the last epoch where there is no evaluator;
     - ``<path>_resume.pt``: after each epoch, all that the next epoch needs: network (under ``model``), optimizer,
-      schedule, counters; parameters of the loss and the gradient scaler where the trainer has them; ignite's and MONAI's
-      early stopping and ignite's ``EMAHandler`` where they are attached to the trainer or to its validators; and
-      whatever ``to_save`` names.
+      schedule, counters; parameters of the loss and the gradient scaler where the trainer has them; ignite's and
+      MONAI's early stopping and ignite's ``EMAHandler`` where they are attached to the trainer or to its validators;
+      and whatever ``to_save`` names.
 
     A resumed stage continues after its last whole epoch. A finished one does not train again, also when early stopping
     has ended it. With :class:`EpochSeeder` beside it, the result is the same as without the interruption. Asked for
@@ -98,6 +98,7 @@ class StageCheckpoint:
         to_save: further things by name that have ``state_dict()`` and ``load_state_dict()``, as in ignite's
             ``Checkpoint``; their states must be tensors and plain Python values.
         weights: what goes into ``path`` in place of the network, such as the average of its weights (EMA).
+        describe: called with ``path`` after the weights have been written, to tell what they were trained on.
 
     Raises:
         FileNotFoundError, ValueError: by the run, when ``start_from`` is missing or belongs to another network, when
@@ -116,6 +117,7 @@ class StageCheckpoint:
         resume: bool = False,
         to_save: Mapping[str, Any] | None = None,
         weights: nn.Module | None = None,
+        describe: Callable[[Path], None] | None = None,
     ) -> None:
         if taken := sorted(_OWN & (to_save or {}).keys()):
             raise ValueError(f"to_save must not use the names {sorted(_OWN)}, got {taken}.")
@@ -128,6 +130,7 @@ class StageCheckpoint:
         self.resume = resume
         self.to_save = dict(to_save or {})
         self.weights = network if weights is None else weights
+        self.describe = describe
         self._read_back = False
 
     def attach(self, engine: Trainer) -> None:
@@ -154,6 +157,8 @@ class StageCheckpoint:
     def _save(self, engine: Trainer) -> None:
         if self.evaluator is None or self._just_improved(engine):
             save_weights(self.weights, self.path)
+            if self.describe is not None:
+                self.describe(self.path)
         stateful = self._stateful(engine)
         state = {name: item.state_dict() for name, item in stateful.items()}
         state["trainer"] = {
@@ -164,7 +169,8 @@ class StageCheckpoint:
         if self.evaluator is not None:
             state["best"] = _best(self.evaluator)
         with written_whole(self.state_path) as temporary:
-            torch.save(state, temporary)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
             if not self._read_back:  # not after a kill fifty epochs later
                 _check_readable(state, temporary)
                 self._read_back = True
@@ -203,8 +209,8 @@ class StageCheckpoint:
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = f"there is no '{named}' in it" if isinstance(error, KeyError) else str(error).split("\n")[0]
             raise ValueError(
-                f"'{self.state_path}' belongs to a run with other networks or settings ('{named}': {reason}): give those, "
-                "another output_dir, or start anew without resume."
+                f"'{self.state_path}' belongs to a run with other networks or settings ('{named}': {reason}): give "
+                "those, another output_dir, or start anew without resume."
             ) from error
         engine.state.epoch, engine.state.iteration = epoch, state["trainer"]["iteration"]
         if self.evaluator is not None:
@@ -259,8 +265,8 @@ def _check_readable(state: Mapping[str, Any], path: Path) -> None:
                     torch.load(file, weights_only=True)
                 except pickle.UnpicklingError:
                     raise ValueError(
-                        f"The state of '{name}' holds objects that are neither tensors nor plain Python values, so a "
-                        "stage that keeps it could not be resumed: leave it out, or let its state_dict() give such values."
+                        f"The state of '{name}' holds objects that are neither tensors nor plain Python values, so "
+                        "a stage that keeps it could not be resumed: leave it out, or let its state_dict() give such."
                     ) from error
         raise
 

@@ -47,7 +47,7 @@ def loss_parts(output: Mapping[str, Any] | list[Mapping[str, Any]]) -> dict[str,
 
 
 def losses_of(engine: Engine) -> dict[str, float]:
-    """The loss and its parts in this iteration, read from the device once where :class:`NonFiniteLossGuard` is attached.
+    """The loss and its parts in this iteration, read from the device once beside a :class:`NonFiniteLossGuard`.
 
     Args:
         engine: the trainer.

@@ -18,8 +18,8 @@ class EpochSeeder:
     """Seeds shuffling and random transforms anew at the start of each epoch, and starts the loader anew.
 
     Epoch ``e`` then draws the same batches whether the run reached it in one go or was killed and resumed before it,
-    without any state of random generators in checkpoints. Each of several ranks has a stream of its own. An epoch shorter
-    than the loader (``epoch_length``) begins at the loader's first batch like any other.
+    without any state of random generators in checkpoints. Each of several ranks has a stream of its own. An epoch
+    shorter than the loader (``epoch_length``) begins at the loader's first batch like any other.
 
     A dataset that has a ``set_epoch``, such as :class:`monai_fetalkd.targets.FixedViews`, is told the epoch too,
     counted from 0 as everywhere in torch. An iterable dataset that keeps random state of its own needs one to be
@@ -50,8 +50,8 @@ class EpochSeeder:
         """Seed the epoch that starts."""
         if self._epochs == 0 and engine.state.epoch > 1 and isinstance(self.dataset, SmartCacheDataset):
             raise ValueError(
-                "A run on a SmartCacheDataset cannot be resumed, as the items of an epoch depend on those before it: use "
-                "CacheDataset or PersistentDataset, or start anew without resume."
+                "A run on a SmartCacheDataset cannot be resumed, as the items of an epoch depend on those before it: "
+                "use CacheDataset or PersistentDataset, or start anew without resume."
             )
         self._epochs += 1
         # large odd factors keep the streams of neighbouring seeds, epochs and ranks apart
@@ -71,6 +71,6 @@ class EpochSeeder:
         loader = engine.state.dataloader
         if getattr(loader, "persistent_workers", False) and not hasattr(self.dataset, "set_epoch"):
             raise ValueError(
-                "persistent_workers seed their random transforms once, so a resumed run would differ from one in one go: "
-                "set persistent_workers to false for the training loader, or wrap its dataset in FixedViews."
+                "persistent_workers seed their random transforms once, so a resumed run would differ from one in one "
+                "go: set persistent_workers to false for the training loader, or wrap its dataset in FixedViews."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class TrainingStage:
         ema_decay: keep an exponential average of the network's weights (ignite's ``EMAHandler``) with this share of the
             old at each step, such as 0.999; the evaluator then validates the average, and the average goes into
             ``path``. None keeps none.
+        describe: see :class:`StageCheckpoint`.
 
     Raises:
         ValueError: when ``lr_scheduler`` follows a metric and there is no evaluator, or ``ema_decay`` is not between 0
@@ -77,6 +78,7 @@ class TrainingStage:
         resume: bool = False,
         to_save: Mapping[str, Any] | None = None,
         ema_decay: float | None = None,
+        describe: Callable[[Path], None] | None = None,
     ) -> None:
         follows_metric = isinstance(lr_scheduler, ReduceLROnPlateau)
         if follows_metric and evaluator is None:
@@ -92,11 +94,11 @@ class TrainingStage:
         average = None if self._ema is None else self._ema.ema_model
         if average is not None and evaluator is not None:
             evaluator.network = average
-        self._handlers = [EpochSeeder(dataset, seed), NonFiniteLossGuard(name), GlobalBatch(network)]
+        self._handlers: list[Any] = [EpochSeeder(dataset, seed), NonFiniteLossGuard(name), GlobalBatch(network)]
         if lr_scheduler is not None and not follows_metric:
             self._handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
         keeper = StageCheckpoint(
-            network, path, optimizer, lr_scheduler, evaluator, start_from, resume, to_save, weights=average
+            network, path, optimizer, lr_scheduler, evaluator, start_from, resume, to_save, average, describe
         )
         self._handlers.append(keeper)
         self._progress = ProgressLogger(name, evaluator)

@@ -120,10 +120,14 @@ class DistillationLoss(_Loss):
             }
         )
 
+    def all_feature_losses(self) -> list[FeatureLoss]:
+        """The losses on hidden layers."""
+        return [cast(FeatureLoss, loss) for loss in self.feature_losses.values()]
+
     def active_feature_losses(self) -> dict[str, FeatureLoss]:
         """The losses on hidden layers whose weight is not zero now, by name."""
-        losses = cast(Mapping[str, FeatureLoss], self.feature_losses)
-        return {name: loss for name, loss in losses.items() if self.weights[name]}
+        losses = zip(self.feature_losses, self.all_feature_losses(), strict=True)
+        return {name: loss for name, loss in losses if self.weights[name]}
 
     def forward(
         self,

@@ -39,13 +39,13 @@ class Report:
     predictions and never by its file or patient, as file names often carry a patient's number.
 
     The networks given are not touched: each checkpoint is loaded into a copy. What is missing, such as the logs or a
-    checkpoint, is left out and the report says so. The folder and the output are enough: a report of the predictions of
+    checkpoint, is left out and the report says so. The folder is enough: a report of the predictions of
     any other program needs no network and no frame.
 
     Args:
         folder: folder of an evaluation, with ``metrics.json`` and ``predictions/``; see
             :func:`~monai_fetalkd.evaluation.output.write_evaluation`.
-        output: the HTML file to write.
+        output: the HTML file to write; None is ``report.html`` in the folder.
         dataset: the frames evaluated, in the order of the predictions: ``dataset[i]["image"]`` is ``[1, H, W]`` from
             0 to 1, and ``dataset.data[i]`` its row of the datalist.
         networks: network and its checkpoint, by the names of ``metrics.json``.
@@ -69,7 +69,6 @@ class Report:
             "report": {
                 "_target_": "monai_fetalkd.report.Report",
                 "folder": "$@log_dir + '/evaluation'",
-                "output": "$@log_dir + '/report.html'",
                 "dataset": "@test#dataset",
                 "networks": "@summary#networks",
                 "layers": {"teacher": "@teacher_layers", "student, distilled": "@layers"},
@@ -86,7 +85,7 @@ class Report:
     def __init__(
         self,
         folder: str | PathLike[str],
-        output: str | PathLike[str],
+        output: str | PathLike[str] | None = None,
         dataset: Any | None = None,
         networks: Mapping[str, tuple[nn.Module, str]] | None = None,
         layers: Mapping[str, Sequence[str]] | None = None,
@@ -97,7 +96,7 @@ class Report:
         streams: Mapping[str, str | PathLike[str]] | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.output = Path(output)
+        self.output = self.folder / "report.html" if output is None else Path(output)
         self.dataset = dataset
         self.networks = dict(networks or {})
         self.layers = {name: list(names) for name, names in (layers or {}).items()}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
-
-from PIL import Image, ImageSequence
 
 from monai_fetalkd.frames import Frame, FrameError, find_frames, read_frame
 from monai_fetalkd.frames.frame import FrameSource
@@ -34,7 +31,7 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
         name: a file that :func:`monai_fetalkd.frames.read_frame` reads (multi-frame DICOM above all), a video, a folder
             of frames (in natural order: ``frame2.png`` before ``frame10.png``), ``-`` for standard input, or the number
             of a capture device.
-        fps: frames a second, for a source that does not tell.
+        fps: frames a second, whatever the source tells; None to believe it.
         raw: width and height of the frames on standard input, where these are bare grey levels, one byte a pixel, row
             by row; None where they are PNG or JPEG files one behind the other.
 
@@ -74,11 +71,7 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
             yield stack.enter_context(open_video(name, fps))
         else:
             file = stack.enter_context(open_frames(name))
-            if times := _gif_times(name):
-                yield Source(_cine(file, times), fps=1000.0 * (len(times) - 1) / times[-1])
-            else:
-                fps = _rate(file) or fps
-                yield Source(_cine(file, [_time(number, fps) for number in range(file.count)]), fps=fps)
+            yield Source(_cine(file, fps), fps=fps or _rate(file))
 
 
 def _widen(stream: FileIO) -> None:
@@ -102,32 +95,16 @@ def _time(number: int, fps: float | None) -> float | None:
     return 1000.0 * number / fps if fps else None
 
 
-def _cine(file: FrameSource, times: Sequence[float | None]) -> Iterator[Arrival]:
-    for number, time in enumerate(times):
+def _cine(file: FrameSource, fps: float | None) -> Iterator[Arrival]:
+    for number in range(file.count):
+        time = _time(number, fps) if fps else file.time(number)
         yield Arrival(number, time, partial(file.frame, number))
 
 
-def _gif_times(name: str) -> list[float]:
-    """When each frame of a GIF file is shown, in milliseconds; empty where it does not tell, and for other files."""
-    with open(name, "rb") as stream:
-        if sniff(stream.read(HEAD)) != "GIF":
-            return []
-        stream.seek(0)
-        try:
-            durations = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(Image.open(stream))]
-        except Exception:  # Pillow's decoders raise whatever they like; whoever decodes the frames says what is wrong
-            return []
-    times = list(accumulate(durations[:-1], initial=0.0))
-    return times if times[-1] > 0 else []
-
-
 def _rate(file: FrameSource) -> float | None:
-    """Frames a second on average, from the time of the last frame that can be decoded."""
-    for number in range(file.count - 1, 0, -1):
-        with suppress(FrameError):
-            time = file.frame(number).time
-            return 1000.0 * number / time if time else None
-    return None
+    """Frames a second on average."""
+    time = file.time(file.count - 1)
+    return 1000.0 * (file.count - 1) / time if time else None
 
 
 def _folder(rows: list[dict[str, Any]], fps: float | None) -> Iterator[Arrival]:

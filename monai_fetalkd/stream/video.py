@@ -66,7 +66,7 @@ def open_video(name: str | int, fps: float | None = None) -> Iterator[Source]:
 
     Args:
         name: path of the file, or number of the device.
-        fps: frames a second, where the file does not tell.
+        fps: frames a second, whatever the file tells; many a WMV tells 1000.
 
     Yields:
         The source, live for a device.
@@ -82,9 +82,10 @@ def open_video(name: str | int, fps: float | None = None) -> Iterator[Source]:
     if not capture.isOpened():
         raise ValueError(f"The capture device {name} cannot be opened." if live else _unknown(name))
     busy = threading.Lock()
-    fps = capture.get(cv2.CAP_PROP_FPS) or fps
+    given, fps = fps is not None, fps or capture.get(cv2.CAP_PROP_FPS) or None
     try:
-        yield Source(_captured(capture, busy) if live else _decoded(capture, cv2, str(name), fps), live, fps)
+        arrivals = _captured(capture, busy) if live else _decoded(capture, cv2, str(name), fps, given)
+        yield Source(arrivals, live, fps)
     finally:
         # a device that no longer answers keeps its reader waiting; releasing it under the reader would crash
         if busy.acquire(timeout=1):
@@ -125,8 +126,11 @@ def _captured(capture: Any, busy: threading.Lock) -> Iterator[Arrival]:
             number += 1
 
 
-def _decoded(capture: Any, cv2: ModuleType, name: str, fps: float | None) -> Iterator[Arrival]:
-    """The frames of a file; those that cannot be decoded are known once another follows that can."""
+def _decoded(capture: Any, cv2: ModuleType, name: str, fps: float | None, given: bool) -> Iterator[Arrival]:
+    """The frames of a file; those that cannot be decoded are known once another follows that can.
+
+    A rate that the user has ``given`` counts before the times of the file.
+    """
     total = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     longest_gap = min(max(total, _LONGEST_PAUSE), _LONGEST_GAP)
     number = misses = 0
@@ -141,7 +145,7 @@ def _decoded(capture: Any, cv2: ModuleType, name: str, fps: float | None) -> Ite
         found, picture = capture.retrieve()
         position = capture.get(cv2.CAP_PROP_POS_MSEC)
         first = position if last < 0 else first
-        told = position > last  # else the file has no times
+        told = not given and position > last  # else the file has no times, or they do not count
         last = max(last, position)
         moment = position - first if told else _time(number, fps)
         yield Arrival(number, moment, partial(_decode, f"{name}, {number}", picture if found else None))

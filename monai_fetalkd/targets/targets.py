@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import monai
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_fetalkd._tensor import plain
-from monai_fetalkd.keys import hash_of_data
+from monai_fetalkd.keys import hash_of_code, hash_of_data
 from monai_fetalkd.teachers import Query, Targets, Teacher
 
 from .layout import FeatureType, TargetLayout
@@ -26,6 +26,7 @@ __all__ = ["StoredTeacher", "TeacherTargets"]
 
 # what rounding may make of the same computation on other hardware or in another batch, as a share of its size
 _ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+_KEY = 16  # digits in the name of a folder
 _BYTES = 1e-2  # a value that lies between two bytes may become either
 
 
@@ -45,9 +46,9 @@ class TeacherTargets:
 
     Each combination of the teacher's structure, settings and weights, its layers, what the losses keep of them, the
     inferer and its autocast, the views (frames, transforms, number, seed), the form of the targets and the versions of
-    torch and MONAI has a folder of its own in ``cache_dir``, so a change never meets targets of before. A run that needs
-    fewer layers reads the folder of one that needed more. Folders of combinations that are no longer needed may be
-    deleted. What the key cannot see, such as a transform that draws from a global generator or changed code of a
+    torch and MONAI has a folder of its own in ``cache_dir``, so a change never meets targets of before. A run that
+    needs fewer layers reads the folder of one that needed more. Folders of combinations that are no longer needed may
+    be deleted. What the key cannot see, such as a transform that draws from a global generator or changed code of a
     network, is caught by comparison: the first batch of each run goes through the teacher, and must agree with what is
     stored of it, up to rounding. A teacher whose weights change while it is in use is refused.
 
@@ -86,7 +87,8 @@ class StoredTeacher(Teacher):
         settings: where and how the answers are kept.
         views: the dataset of the loader.
         layers: the teacher's layer for each layer of the student.
-        reduced: what the losses keep of each, by the student's layer, see :class:`monai_fetalkd.losses.FeatureLoss`.
+        reduced: what the losses keep of those that they compare, by the student's layer, see
+            :class:`monai_fetalkd.losses.FeatureLoss`.
 
     Raises:
         ValueError: when a loss needs whole features, which are not stored.
@@ -100,7 +102,7 @@ class StoredTeacher(Teacher):
         layers: Mapping[str, str],
         reduced: Mapping[str, str | None],
     ) -> None:
-        if whole := [layer for layer in layers if reduced.get(layer) is None]:
+        if whole := [layer for layer, kept in reduced.items() if kept is None]:
             raise ValueError(
                 f"Targets are stored for losses on attention maps of one kind a layer, not for losses that need whole "
                 f"features ({', '.join(whole)}): use AttentionTransferLoss, or leave targets out."
@@ -117,8 +119,10 @@ class StoredTeacher(Teacher):
 
         Raises:
             OSError: when the disk has no room for all views.
-            ValueError: when stored answers differ from those of the teacher, or its weights have changed since.
+            ValueError: when stored answers differ from those of the teacher, its weights have changed since, or the
+                batch shows views of another epoch.
         """
+        self.views.check_epoch(query.batch["view"])
         numbers = plain(query.batch["view"]).cpu().numpy()
         if self._open is not None:
             if self._open.versions != _versions(self.teacher.networks()):
@@ -172,7 +176,8 @@ class StoredTeacher(Teacher):
         features = dict(query.features)
         for layer in found.layout.layers:
             if layer not in features:  # not wanted now; the store knows its size
-                features[layer] = query.inputs.new_empty(len(query.inputs), *found.layout.shapes[f"feature.{layer}"])
+                size = (len(query.inputs), *found.layout.shapes[f"feature.{layer}"])
+                features[layer] = torch.empty(size, device=query.inputs.device)
         layers = {layer: self.layers[layer] for layer in found.layout.layers}
         return query._replace(logits=True, layers=layers, features=features)
 
@@ -186,6 +191,7 @@ class StoredTeacher(Teacher):
             "hash_of_teacher": hash_of_data(
                 [self.teacher.describe(), *([repr(network), network.state_dict()] for network in networks)]
             ),
+            "hash_of_code": hash_of_code(module for network in networks for module in network.modules()),
             "inferer": type(inferer).__qualname__,
             # what an inferer remembers of its calls is private
             "hash_of_inferer": hash_of_data({k: v for k, v in vars(inferer).items() if not k.startswith("_")}),
@@ -197,12 +203,16 @@ class StoredTeacher(Teacher):
     def _find(self, manifest: dict[str, Any], query: Query) -> _Open | None:
         """The store of these views that keeps all that is wanted now, perhaps more."""
         wanted = {layer: self._kept(layer, query.features[layer]) for layer in query.layers}
-        for path in sorted(self.settings.cache_dir.glob("*/manifest.json")):
-            kept = json.loads(path.read_text(encoding="utf-8"))
+        # by the form of a key: another process may be making a folder of another name
+        for path in sorted(self.settings.cache_dir.glob(f"{'[0-9a-f]' * _KEY}/manifest.json")):
+            try:
+                kept = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"'{path}' is damaged: delete its folder ({error}).") from error
             logits, features = kept.pop("logits", None), kept.pop("features", {})
             # a row that is missing must be computed whole, also what is not wanted now
             known = all(
-                self.layers.get(layer) == entry["teacher"] and self.reduced[layer] == entry["keeps"]
+                self.layers.get(layer) == entry["teacher"] and self.reduced.get(layer) == entry["keeps"]
                 for layer, entry in features.items()
             )
             if (
@@ -228,8 +238,8 @@ class StoredTeacher(Teacher):
         shapes = {layer: entry["shape"] for layer, entry in features.items()}
         layout = TargetLayout(logits, shapes, self.settings.dtype)
         whole = {**manifest, "logits": logits, "features": features}
-        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
-        store = TargetStore(self.settings.cache_dir / key, layout.row, len(self.views) * self.views.views, whole)
+        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_KEY]
+        store = TargetStore(self.settings.cache_dir / key, layout.row, self.views.rows, whole)
         networks = self.networks()
         return _Open(store, layout, _versions(networks), _norms(networks))
 
@@ -267,7 +277,7 @@ class StoredTeacher(Teacher):
         for name, before in named[0].items():
             tolerance = max(rounding, _BYTES if name != "logits" and self.settings.dtype == "uint8" else 0.0)
             # classes that the teacher rules out are infinite on both sides
-            before, now = (torch.nan_to_num(values) for values in (before, named[1][name]))
+            before, now = (torch.nan_to_num(cast(Tensor, values)) for values in (before, named[1][name]))
             if (before - now).norm() > tolerance * before.norm():
                 raise ValueError(
                     f"The targets in '{folder}' are not what the teacher says now of the same views ('{name}' "

@@ -40,7 +40,7 @@ def test_one_run_trains_every_stage_and_prints_one_table(run, tmp_path, capsys):
     assert list(content["networks"]) == ["teacher", "student, from scratch", "student, distilled"]
     assert content["settings"]["seed"] == 0
     report = (tmp_path / "out" / "eval" / "report.html").read_text()
-    assert "student before stage 1" in report
+    assert "student, distilled, before stage 1" in report
     assert "stage 2, distillation" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 
@@ -78,7 +78,7 @@ def test_a_new_run_is_never_resumed_with_the_stages_of_an_older_one(run, tmp_pat
     run(seed=0)
     older = weights(tmp_path / "out" / "models" / "model.pt")
     with pytest.raises(RuntimeError):  # the new run ends after its teacher
-        run(seed=1, **{"baseline#lr": float("inf")})
+        run(seed=1, run_baseline="$1 / 0")
     run(seed=1, resume=True)
     run(seed=1, output_dir=str(tmp_path / "whole"))
     resumed, whole = (weights(tmp_path / name / "models" / "model.pt") for name in ("out", "whole"))
@@ -156,7 +156,8 @@ def test_a_frame_reaches_the_network_upright_and_grey_whatever_its_file(workflow
 def test_training_prepares_frames_as_inference_does_before_it_varies_them(workflow, frames_dir):
     get = {}
     for configs, item in ((("train.json",), "train#preprocessing"), (("inference.json",), "preprocessing")):
-        flow = workflow(*configs, image_size=[32, 32], ckpt=__file__)
+        given = {"ckpt": __file__} if "inference.json" in configs else {}
+        flow = workflow(*configs, image_size=[32, 32], **given)
         flow.parser["dataset_dir"] = str(frames_dir if "inference.json" in configs else frames_dir / "planes.csv")
         flow.initialize()
         get[item] = flow.parser.get_parsed_content(item)
@@ -218,9 +219,12 @@ def _file_as_folder(folder):
         (_break({"run_id": "run_attention"}), r"The checkpoint '.*teacher\.pt' does not exist"),
         (_class_counts, r"The teacher gives logits of shape \(1, 5\) for a frame, but there are 6 classes"),
         (_break({"layers": ["layer7"]}), "no layer 'layer7' in ResNet; near names"),
-        (_break({"teacher#lr": float("inf")}), "teacher: the loss is not finite in epoch 1"),
+        (_break({"teacher#lr": 1e30}), "teacher: the loss is not finite in epoch 1"),
+        (_break({"teacher#lr": float("inf")}), "'teacher#lr' must be a number above 0"),
+        (_break({"teacher#epoch": 1}), "teacher#epochs"),
+        (_break({"layers": ["layer1", "layer4"]}), "'layer4' cannot be compared with the teacher's"),
         (_break({"device": "cuda:7"}), "The device 'cuda:7' was asked for, but there are"),
-        (_file_as_folder, "The folder '.*file.eval' for logs and results cannot be written"),
+        (_file_as_folder, "The folder '.*file.eval' cannot be written"),
         (_break({"bundle_root": "/nowhere"}), "There is no config '/nowhere/configs/inference.json'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,45 @@ def compressed(frames: np.ndarray, syntax: uid.UID, **elements: Any) -> Dataset:
     file["PixelData"].VR = "OB"
     file["PixelData"].is_undefined_length = True
     return file
+
+
+def encoded(frame: np.ndarray | Image.Image, kind: str, **options: Any) -> bytes:
+    """A codestream of a frame, written by Pillow."""
+    stream = io.BytesIO()
+    image = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
+    image.save(stream, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}) | options)
+    return stream.getvalue()
+
+
+def with_codestreams(file: Dataset, codestreams: list[bytes], table: list[int] | None = None) -> Dataset:
+    """The same with these fragments as its pixel data, behind a Basic Offset Table."""
+    parts = [
+        struct.pack(f"<{len(table or [])}L", *table or []),
+        *(code + b"\0" * (len(code) % 2) for code in codestreams),
+    ]
+    file.PixelData = b"".join(b"\xfe\xff\x00\xe0" + struct.pack("<L", len(part)) + part for part in parts)
+    file["PixelData"].VR = "OB"
+    file["PixelData"].is_undefined_length = True
+    return file
+
+
+def lut(entries: np.ndarray, bits: int) -> Dataset:
+    """An item of a modality or VOI LUT, with entries in the type of the array."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(entries), 0, bits])
+    item.add_new("LUTData", "OW", entries.tobytes())
+    return item
+
+
+def functional_group(**macros: dict[str, Any]) -> Dataset:
+    """An item of the shared or per-frame functional groups, with these elements in these sequences."""
+    group = Dataset()
+    for macro, elements in macros.items():
+        item = Dataset()
+        for keyword, value in elements.items():
+            setattr(item, keyword, value)
+        setattr(group, macro, [item])
+    return group
 
 
 def transcoded(file: Dataset, syntax: uid.UID, folder: Path) -> bytes:

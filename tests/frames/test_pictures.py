@@ -145,6 +145,16 @@ def test_the_real_frames_are_what_pillow_reads(shared_dir):
             np.testing.assert_array_equal(read_frame(path).pixels, np.asarray(image.convert("L")))
 
 
+def test_a_jpeg_of_twelve_bits_is_not_called_damaged(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(GREY).save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\xff\xc0") + 4] = 12
+    path.write_bytes(content)
+    with pytest.raises(FrameError, match="JPEG of 12 bits is not supported"):
+        read_frame(path)
+
+
 def test_a_damaged_picture_that_is_refused_once_is_refused_again(tmp_path):
     whole = saved(Image.fromarray(GREY), "whole.png", tmp_path)
     with open(whole, "rb") as file:

@@ -3,9 +3,10 @@ from __future__ import annotations
 import builtins
 import sys
 
+import numpy as np
 import pytest
 
-from monai_fetalkd.frames import FrameError, find_frames, read_frame
+from monai_fetalkd.frames import BlankFrameError, FrameError, find_frames, iterate_frames, read_frame
 
 from .make import anatomy, dataset
 
@@ -46,7 +47,7 @@ def test_pictures_are_read_without_the_optional_libraries_and_the_others_tell_wh
 ):
     path = write(content, name)
     picture = write(anatomy(), "a.png")
-    for module in [m for m in sys.modules if m.endswith(("frames.dicom", "frames.nifti"))]:
+    for module in [m for m in sys.modules if "frames.dicom" in m or m.endswith("frames.nifti")]:
         monkeypatch.delitem(sys.modules, module)
     found = builtins.__import__
 
@@ -67,3 +68,19 @@ def test_pictures_are_found_by_their_content_where_it_is_plain(write, tmp_path):
     write(b"BMI,age\n", "table")
     write(b"\x1f\x8b, as any gzip file begins", "archive.gz")
     assert find_frames(tmp_path) == [{"image": str(tmp_path / "picture")}]
+
+
+@pytest.mark.parametrize("blank", [[0, 2], [1], [4], [0, 1, 2, 3]])
+def test_frames_of_one_grey_level_do_not_end_a_cine(write, blank):
+    cine = np.stack([anatomy(number) for number in range(5)])
+    cine[blank] = 7
+    path = write(dataset(cine), "cine.dcm")
+    kept = [number for number in range(5) if number not in blank]
+    assert [frame.number for frame in iterate_frames(path)] == kept
+    with pytest.raises(BlankFrameError, match="one grey level"):
+        read_frame(path, blank[0])
+
+
+def test_a_file_of_nothing_but_one_grey_level_is_refused(write):
+    with pytest.raises(BlankFrameError):
+        list(iterate_frames(write(dataset(np.zeros((3, 40, 56), np.uint8)), "cine.dcm")))

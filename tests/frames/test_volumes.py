@@ -176,7 +176,7 @@ def nifti(voxels=GREY.T, **changes):
         (nifti()[:200] + bytes(200), "a.nii", "it is neither a picture"),
         (nifti()[:900], "a.nii", "is cut short"),
         (gzip.compress(nifti())[:-300], "a.nii.gz", "damaged or cut short"),
-        (gzip.compress(b"text"), "a.nii.gz", "its NIfTI header is damaged or cut short"),
+        (gzip.compress(b"text"), "a.nii.gz", "it is compressed .gzip. and holds something else"),
         (nifti(magic=b"ni1"), "a.nii", "it is half of a NIfTI pair: convert it to one .nii file"),
         (nifti(dim=[2, 0, 40, 1, 1, 1, 1, 1]), "a.nii", "it holds no frame"),
         (nifti(dim=[3, 9000, 9000, 9000, 1, 1, 1, 1]), "a.nii", "9000 x 9000 pixels are too many"),
@@ -188,3 +188,95 @@ def nifti(voxels=GREY.T, **changes):
 def test_what_is_wrong_with_a_nifti_is_told(write, content, name, reason):
     with pytest.raises(FrameError, match=reason):
         read_frame(write(content, name), 0)
+
+
+def header(**fields):
+    lines = {"ObjectType": "Image", "NDims": 3, "DimSize": "56 40 5", "ElementType": "MET_UCHAR", **fields}
+    return "".join(f"{name} = {value}\n" for name, value in lines.items()).encode()
+
+
+LOCAL = b"ElementDataFile = LOCAL\n"
+
+
+def test_a_header_with_lines_for_each_frame_may_be_long_and_tells_the_times(write):
+    count = 400
+    lines = {f"Seq_Frame{n:04}_ProbeToTrackerTransform": " ".join(["0.123456"] * 16) for n in range(count)}
+    stamps = {f"Seq_Frame{n:04}_Timestamp": 7 + n * 0.04 for n in range(count)}
+    content = header(DimSize=f"56 40 {count}", Comment="Ger\u00e4t", **lines, **stamps) + LOCAL
+    assert len(content) > 65_536
+    path = write(content + np.tile(CINE, (count // 5, 1, 1)).tobytes(), "a.mha")
+    frame = read_frame(path, count - 1)
+    np.testing.assert_array_equal(frame.pixels, CINE[4])
+    assert frame.time == pytest.approx((count - 1) * 40)
+
+
+def test_a_header_without_an_end_is_not_read_for_ever(write, monkeypatch):
+    monkeypatch.setattr("monai_fetalkd.frames.metaimage._LONGEST_HEADER", 10_000)
+    with pytest.raises(FrameError, match="10,000 bytes"):
+        read_frame(write(header() + b"Comment = x\n" * 1000 + LOCAL, "a.mha"), 0)
+
+
+@pytest.mark.parametrize(("size", "before"), [(7, bytes(7)), (-1, bytes(300))])
+def test_what_stands_before_the_voxels_is_skipped(write, size, before):
+    write(before + CINE.tobytes(), "a.raw")
+    path = write(header(HeaderSize=size) + b"ElementDataFile = a.raw\n", "a.mhd")
+    np.testing.assert_array_equal([frame.pixels for frame in iterate_frames(path)], CINE)
+
+
+def test_voxels_that_are_not_square_are_made_so(write, tmp_path):
+    # half as wide as high, as in sequences of CAMUS; the last is stored column by column
+    spacing = np.diag([-0.15, -0.3, 1, 1])
+    for path in (
+        write(header(ElementSpacing="0.15 0.3 1") + LOCAL + CINE.tobytes(), "a.mha"),
+        write_nibabel(CINE.T, tmp_path / "a.nii", spacing),
+        write_nibabel(CINE.transpose(1, 2, 0), tmp_path / "b.nii", spacing[:, [1, 0, 2, 3]]),
+    ):
+        assert read_frame(path, 0).pixels.shape == (80, 56)
+
+
+def test_what_is_no_finite_number_is_black_or_white_and_no_reason_to_refuse(tmp_path):
+    values = CINE.astype(np.float32)
+    values[0, :5] = np.nan
+    values[1, :5], values[2, :5] = np.inf, -np.inf
+    values[4] = np.nan
+    expected = CINE.astype(np.float32)
+    expected[[0, 2], :5], expected[1, :5] = 0, 255
+    for path in (write_nibabel(values.T, tmp_path / "a.nii"), write_itk(values, tmp_path / "a.mha")):
+        np.testing.assert_array_equal([read_frame(path, number).pixels for number in range(4)], expected[:4])
+        with pytest.raises(FrameError, match="not finite"):
+            read_frame(path, 4)
+
+
+def test_the_fourth_axis_of_nifti_is_time(tmp_path):
+    image = nib.Nifti1Image(np.stack([CINE.T, CINE.T], axis=-1), LPS)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 0.02
+    nib.save(image, tmp_path / "a.nii")
+    times = [frame.time for frame in iterate_frames(tmp_path / "a.nii")]
+    assert times == pytest.approx([0] * 5 + [20] * 5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"scl_slope": np.inf}, {"qform_code": 1, "quatern_b": 5}, {"pixdim": [1, 0, np.nan, 1, 1, 1, 1, 1]}]
+)
+@pytest.mark.filterwarnings("ignore::monai_fetalkd.frames.FrameWarning")
+def test_attributes_of_nifti_that_cannot_be_used_cost_no_frame(write, changes):
+    path = write(nifti(**{"sform_code": 0, **changes}), "a.nii")
+    np.testing.assert_array_equal(read_frame(path).pixels, GREY)
+
+
+@pytest.mark.parametrize("content", [b"text", bytes(128) + b"DICM" + bytes(300)])
+def test_what_is_compressed_and_no_nifti_is_told_to_be_decompressed(write, content):
+    with pytest.raises(FrameError, match="decompress it") as caught:
+        read_frame(write(gzip.compress(content), "a.dcm.gz"))
+    assert "damaged" not in caught.value.reason
+
+
+def test_a_small_file_does_not_become_gigabytes(write):
+    voxels = nifti(dim=[3, 4000, 4000, 60, 1, 1, 1, 1])
+    for name, content in (
+        ("a.nii.gz", gzip.compress(voxels)),
+        ("a.mha", header(DimSize="4000 4000 60", CompressedData=True) + LOCAL + bytes(99)),
+    ):
+        with pytest.raises(FrameError, match="960,000,000 bytes, 134,217,728 are the most"):
+            read_frame(write(content, name), 0)

@@ -58,8 +58,8 @@ def cine(tmp_path):
     ("elements", "fps", "rate", "times"),
     [
         ({"FrameTime": "40"}, None, 25, [0, 40, 80, 120, 160]),
-        ({"FrameTime": "40"}, 10, 25, [0, 40, 80, 120, 160]),
-        ({"FrameTimeVector": [0, 10, 10, 10, 50]}, None, 50, [0, 20, 40, 60, 80]),
+        ({"FrameTime": "40"}, 10, 10, [0, 100, 200, 300, 400]),
+        ({"FrameTimeVector": [0, 10, 10, 10, 50]}, None, 50, [0, 10, 20, 30, 80]),
         ({"CineRate": 50}, None, 50, [0, 20, 40, 60, 80]),
         ({}, 10, 10, [0, 100, 200, 300, 400]),
         ({}, None, None, [None] * 5),
@@ -101,6 +101,17 @@ def test_a_frame_that_is_deleted_meanwhile_costs_no_other(tmp_path):
     with open_source(str(tmp_path)) as source:
         (tmp_path / "1.png").unlink()
         same(decoded(source), [half("left", 0), None, half("left", 2)])
+
+
+@pytest.mark.parametrize(("fps", "rate"), [(None, 1000), (25, 25)])
+def test_the_rate_that_the_user_gives_counts_before_that_of_a_video(tmp_path, fps, rate):
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(tmp_path / "loop.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 1000.0, (64, 48))
+    for number in range(3):
+        writer.write(np.repeat(half("left", number, (48, 64))[..., None], 3, axis=2))
+    writer.release()
+    with open_source(str(tmp_path / "loop.avi"), fps=fps) as source:
+        assert (source.fps, [arrival.time for arrival in source]) == (rate, [1000 * n / rate for n in range(3)])
 
 
 def test_a_video_is_read_with_its_times(tmp_path):

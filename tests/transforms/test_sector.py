@@ -12,7 +12,7 @@ from monai.transforms import Compose, Resized, SpatialPadd
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from monai_fetalkd.frames.sector import Sector, find_sector
+from monai_fetalkd.frames.sector import Sector, crop_to_sector, find_sector
 from monai_fetalkd.transforms.crop import CropSectord, SectorMaskd
 
 SIZES = [(661, 959), (400, 500), (224, 224), (720, 540)]
@@ -186,6 +186,12 @@ def test_crop_keeps_the_sector_and_blanks_the_rest():
     assert torch.equal(cropped["image"][0], frame[0, top:bottom, left:right] * torch.from_numpy(sector.mask))
     assert not isinstance(cropped["image"], MetaTensor)
     assert np.array_equal(frame[0].numpy(), scan.pixels)
+
+
+@pytest.mark.parametrize("shape", [(16, 5000), (5000, 16), (16, 600), (31, 3000), (16, 16)])
+def test_a_frame_may_be_very_long(shape):
+    pixels = np.random.default_rng(0).uniform(40, 200, shape).astype(np.float32)
+    np.testing.assert_array_equal(crop_to_sector(pixels), pixels)
 
 
 def test_crop_takes_the_region_of_the_file_first():

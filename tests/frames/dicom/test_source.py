@@ -17,7 +17,7 @@ from pydicom.pixels import apply_color_lut
 from monai_fetalkd.frames import FrameError, count_frames, iterate_frames, read_frame
 from monai_fetalkd.frames.dicom import machine, patient_id
 
-from .make import anatomy, compressed, dataset, region, transcoded
+from ..make import anatomy, compressed, dataset, region, transcoded
 
 GREY = anatomy()
 COLOURED = np.stack([anatomy(0), anatomy(1), anatomy(2)], axis=-1)
@@ -266,7 +266,7 @@ def damaged(**changes):
         (damaged(NumberOfFrames=400_000_000), "its header tells of 400000000 frames, its pixel data is too short"),
         (damaged(Rows=60_000, Columns=60_000), "60000 x 60000 pixels are too many, 32,000,000 are the most"),
         (damaged(Rows=3), "56 x 3 pixels are too few, 16 a side are the least"),
-        (damaged(BitsAllocated=24), "its frame 0 is damaged or cut short"),
+        (damaged(BitsAllocated=24), "pixels of 8 bits in 24"),
         (dataset(CINE[:1] * 0), "it holds one grey level only"),
     ],
 )
@@ -298,7 +298,7 @@ def test_a_compressed_frame_of_another_size_than_its_header_tells_is_not_decoded
 
 
 def test_what_inflates_beyond_the_limit_is_not_inflated(write, monkeypatch):
-    monkeypatch.setattr("monai_fetalkd.frames.dicom.MAX_BYTES", 10_000)
+    monkeypatch.setattr("monai_fetalkd.frames.frame.MAX_BYTES", 10_000)
     path = write(dataset(CINE, uid.DeflatedExplicitVRLittleEndian), "a.dcm")
     with pytest.raises(FrameError, match="it inflates to more than 10,000 bytes"):
         read_frame(path, 0)
