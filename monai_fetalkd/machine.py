@@ -87,10 +87,10 @@ def told(error: BaseException) -> str:
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Check that files can be written into a folder, which is made where it does not exist.
+    """Check that files can be written into a folder, or that it can be made.
 
     Args:
-        folder: the folder.
+        folder: the folder; where it does not exist, the check leaves it so.
 
     Raises:
         OSError: when they cannot.
@@ -102,8 +102,10 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         OSError: The folder '/dev/null/results' cannot be written (Not a directory): choose another, or mend its rights.
     """
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"0")
     except OSError as error:
         raise OSError(

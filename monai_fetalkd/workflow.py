@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -148,12 +147,12 @@ def prepare_run(
         OSError: when the folder cannot be written, or another run is writing there.
     """
     sys.excepthook = told_plainly
-    _silence_mlflow()
     if threads is not None:
         torch.set_num_threads(threads)
     _check_device(device)
     folder = Path(log_dir)
     check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     rank = idist.get_rank()
     if rank == 0:
         hold_folder(folder)
@@ -226,16 +225,6 @@ def _log_to(to_file: logging.FileHandler, quiet: bool) -> None:
     to_file.set_name(_LOG_FILE)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(to_file)
-
-
-def _silence_mlflow() -> None:
-    """Let MLflow, which MONAI imports with its handlers, tell nobody that it is used."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # who wants it has said "false"
-    if "mlflow" in sys.modules:
-        with suppress(ImportError):  # before MLflow 3.2 there was none
-            from mlflow.telemetry import set_telemetry_client
-
-            set_telemetry_client()
 
 
 def _check_device(name: str | torch.device) -> None:

@@ -26,10 +26,10 @@ def check_output(networks: Mapping[str, Predictions], folder: str | os.PathLike[
 
     Raises:
         FileExistsError: if there is an older result and ``overwrite`` is not set.
+        OSError: if the folder cannot be written.
         ValueError: if the folder, or one above it, holds frames that are evaluated.
     """
     folder = Path(folder)
-    check_writable(folder)
     for frames in sorted({parent for network in networks.values() for parent in _frame_folders(network)}):
         if folder.resolve().is_relative_to(frames):
             raise ValueError(f"'{folder}' is in '{frames}', which holds frames evaluated: write the result elsewhere.")
@@ -38,6 +38,7 @@ def check_output(networks: Mapping[str, Predictions], folder: str | os.PathLike[
             raise FileExistsError(
                 f"'{folder / file}' is an older result: take another folder, or allow to overwrite it."
             )
+    check_writable(folder)
 
 
 def write_evaluation(

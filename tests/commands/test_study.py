@@ -19,6 +19,7 @@ from monai_fetalkd.evaluation.predictions import read_predictions
 
 TINY = {
     "image_size": [32, 32],
+    "layers": ["layer1", "layer2", "layer3"],
     "batch_size": 6,
     "device": "cpu",
     "views": 2,

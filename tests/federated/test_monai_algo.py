@@ -39,6 +39,7 @@ def client(project_dir, phantom, tmp_path, monkeypatch):
             "output_dir": str(tmp_path / "out"),
             "dataset_dir": phantom,
             "image_size": [32, 32],
+            "layers": ["layer1", "layer2", "layer3"],
             "batch_size": 6,
             "device": "cpu",
             "num_workers": 0,
@@ -78,7 +79,7 @@ def global_weights(seed=1):
 
 def test_rounds_start_from_the_global_weights_and_never_touch_the_teacher(client, tmp_path):
     algo = client()
-    teacher = algo.trainer.teacher
+    (teacher,) = algo.trainer.teacher.networks()
     for seed in (1, 2):
         received = global_weights(seed)
         algo.train(received)

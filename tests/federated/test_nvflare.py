@@ -19,6 +19,7 @@ pytestmark = pytest.mark.federated
 NETWORK = {"_target_": "monai_fetalkd.networks.student_resnet", "layers": [1, 1, 1, 1]}
 TINY = {
     "image_size": [32, 32],
+    "layers": ["layer1", "layer2", "layer3"],
     "batch_size": 6,
     "num_workers": 0,
     "network_def": {**NETWORK, "width": 2},
