@@ -36,6 +36,8 @@ class Query(NamedTuple):
         logits: whether the logits are wanted; a teacher may stop after its last layer otherwise.
         layers: the teacher's layer to read for each layer of the student that takes part.
         features: the student's features by layer, ``[N, C, *spatial]``, to whose sizes the teacher's are reduced.
+        all_features: runs the student, without training it, for its features of all layers, for a teacher that keeps
+            more than is wanted now.
         reduce: reduces a feature of the teacher to what the losses need: called with the student's layer, the teacher's
             feature and the student's.
     """
@@ -48,6 +50,7 @@ class Query(NamedTuple):
     logits: bool
     layers: Mapping[str, str]
     features: Mapping[str, Tensor]
+    all_features: Callable[[], Mapping[str, Tensor]]
     reduce: Callable[[str, Tensor, Tensor], Tensor]
 
 
@@ -168,7 +171,7 @@ class LiveTeacher(Teacher):
         # features are all that is wanted, and one pass gives them
         stop = bool(layers) and not query.logits and makes_one_pass(inferer)
         taps = self._taps_of(layers, stop)
-        with torch.no_grad(), _eval_mode(self.network), taps or nullcontext():
+        with torch.no_grad(), eval_only(self.network), taps or nullcontext():
             returned = inferer(inputs, self.network, *query.args, **query.kwargs)
         home = query.inputs.device
         features = {}
@@ -338,7 +341,7 @@ def makes_one_pass(inferer: Any) -> bool:
 
 
 @contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
+def eval_only(network: nn.Module) -> Iterator[None]:
     """Eval mode for all modules of a network, each set back to its own mode afterwards."""
     training = [module for module in network.modules() if module.training]
     # by the attribute: exported graphs refuse eval(), and need none

@@ -43,6 +43,7 @@ def query(inputs, layers=(), **batch):
         logits=True,
         layers={layer: layer for layer in layers},
         features=features,
+        all_features=dict,
         reduce=lambda layer, teacher, student: teacher,
     )
 

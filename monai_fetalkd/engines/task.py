@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from monai_fetalkd.layouts import Layout, check_layout, named_layers, spatial_fe
 from monai_fetalkd.losses import DistillationLoss, FeatureLoss
 from monai_fetalkd.outputs import OutputPath, heads_of, logits_of, part_of
 from monai_fetalkd.taps import FeatureTaps
-from monai_fetalkd.teachers import Query, Targets, Teacher, makes_one_pass
+from monai_fetalkd.teachers import Query, Targets, Teacher, eval_only, makes_one_pass
 
 __all__ = ["AttentionTask", "DistillationTask", "StudentTask"]
 
@@ -119,12 +120,25 @@ class StudentTask(nn.Module, ABC):
         features = {} if taps is None else self._features(taps.pop(), inputs)
         wanted = self.wants_teacher_logits()
         pairs = {layer: self.layers[layer] for layer in layers}
-        query = Query(inputs, batch, inferer, args, kwargs, wanted, pairs, features, self._reduce)
+        observe = partial(self._observe, inputs, inferer, args, kwargs)
+        query = Query(inputs, batch, inferer, args, kwargs, wanted, pairs, features, observe, self._reduce)
         targets = teacher.targets(query) if wanted or pairs else Targets(None, {})
         logits = self._read(returned, inputs) if self.logits else None
         parts = self.parts(logits, label, mask, features, targets)
         main = logits[0] if isinstance(logits, list) else logits
         return None if main is None else main.detach(), parts
+
+    @torch.no_grad()
+    def _observe(
+        self, inputs: Tensor, inferer: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """The student's features of all layers that a loss compares, from a pass that trains nothing."""
+        taps = self._taps_of(self._compared(self.feature_losses()), stop=False)
+        if taps is None:
+            return {}
+        with eval_only(self.student), taps:
+            inferer(inputs, self.student, *args, **kwargs)
+        return self._features(taps.pop(), inputs)
 
     def reduced(self) -> dict[str, str | None]:
         """What the losses keep of the teacher's feature for each layer that they compare, in words; None keeps all."""

@@ -182,17 +182,17 @@ def _wrapped_alike(task: StudentTask, wrapper: DistributedDataParallel) -> Distr
     # layers after the last one tapped have no gradient in stage 1, nor has an adapter whose weight is zero; a static
     # graph finds them by itself
     unused = not wrapper.static_graph and (isinstance(task, AttentionTask) or any(True for _ in task.loss.parameters()))
-    return DistributedDataParallel(
-        task,
-        device_ids=wrapper.device_ids,
-        process_group=wrapper.process_group,
-        bucket_cap_mb=wrapper.bucket_bytes_cap // 2**20,
-        find_unused_parameters=wrapper.find_unused_parameters or unused,
-        gradient_as_bucket_view=wrapper.gradient_as_bucket_view,
-        static_graph=wrapper.static_graph,
-        # not by its default: a newer torch warns of the argument
-        **({} if wrapper.broadcast_buffers else {"broadcast_buffers": False}),
-    )
+    settings: dict[str, Any] = {
+        "device_ids": wrapper.device_ids,
+        "process_group": wrapper.process_group,
+        "bucket_cap_mb": wrapper.bucket_bytes_cap // 2**20,
+        "find_unused_parameters": wrapper.find_unused_parameters or unused,
+        "gradient_as_bucket_view": wrapper.gradient_as_bucket_view,
+        "static_graph": wrapper.static_graph,
+    }
+    if not wrapper.broadcast_buffers:  # not by its default, as newer versions of torch warn of the argument
+        settings["broadcast_buffers"] = False
+    return DistributedDataParallel(task, **settings)
 
 
 class AttentionTransferTrainer(TeacherStudentTrainer):

@@ -22,6 +22,14 @@ from monai_fetalkd.study.plan import Cell
 
 __all__ = ["OUTPUT", "run_cell"]
 
+# what the config runs for a stage
+_RUNS = {
+    "teacher": "run_teacher",
+    "baseline": "run_baseline",
+    "attention": "run_attention",
+    "train": "run_distillation",
+}
+
 OUTPUT = "output.txt"  # what the training of a cell prints, errors and their tracebacks included
 
 
@@ -88,7 +96,7 @@ def _workflow(configs: tuple[str, ...], cell: Cell) -> ConfigWorkflow:
     }
     evaluator = {**parser["test"]["evaluator"], "network": f"$@{cell.stage}#trainer.network"}
     parser["cell"] = {
-        "run": [f"$@{cell.stage}#trainer.run()"],
+        "run": [f"@{_RUNS[cell.stage]}"],
         "validation": {**evaluator, "val_data_loader": "@validate#dataloader"},
         "testing": {**evaluator, "val_data_loader": "@test#dataloader"},
     }

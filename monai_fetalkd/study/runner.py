@@ -24,8 +24,9 @@ from monai_fetalkd.study.workers import TaskError, run_in_order
 
 __all__ = ["run_study"]
 
-# what a cell uses of the config besides the section of its stage; all that these refer to comes with them
-_ALWAYS_USED = ("imports", "initialize", "finalize", "validate", "test")
+# what a cell uses of the config besides the section of its stage; all that these refer to comes with them, so not
+# "initialize", which makes all stages to check them
+_ALWAYS_USED = ("imports", "finalize", "validate", "test")
 _FURTHER_CONFIGS = ("inference.json", "metadata.json")  # which the others read
 
 

@@ -133,7 +133,8 @@ class StoredTeacher(Teacher):
         # the first batch of a run is always computed, to be compared with what is stored of it
         manifest = self._manifest(query) if self._open is None else {}
         found = self._find(manifest, query) if self._open is None else self._open
-        computed = self.teacher.targets(self._complete(query, found))
+        complete = self._complete(query, found)
+        computed = self.teacher.targets(complete)
         for layer, feature in computed.features.items():
             if len(feature) != len(numbers):
                 raise ValueError(
@@ -141,7 +142,7 @@ class StoredTeacher(Teacher):
                     "networks that fold patches into the batch cannot have their features stored, leave targets out."
                 )
         if self._open is None:
-            self._open = found or self._make(manifest, query, computed)
+            self._open = found or self._make(manifest, complete, computed)
         return self._keep(numbers, computed, query)
 
     def networks(self) -> list[nn.Module]:
@@ -172,7 +173,10 @@ class StoredTeacher(Teacher):
     def _complete(self, query: Query, found: _Open | None) -> Query:
         """The query for all that the store keeps of a view."""
         if found is None:
-            return query._replace(logits=True)
+            # also for layers of weight zero: another stage, or another student, may want them of the same views
+            layers = {layer: self.layers[layer] for layer in self.reduced}
+            more = layers.keys() - query.features.keys()
+            return query._replace(logits=True, layers=layers, features=query.all_features() if more else query.features)
         features = dict(query.features)
         for layer in found.layout.layers:
             if layer not in features:  # not wanted now; the store knows its size
