@@ -235,7 +235,9 @@ def _stage(
         ema_decay=settings.ema_decay,
         describe=settings.describe,
     )
-    arguments = {"non_blocking": True, "inferer": settings.inferer, "compile": settings.compile}
+    # decollating reads labels from the device one by one; MONAI's handlers of outputs expect it, as for tracking
+    decollate = any(not isinstance(handler, ValidationHandler) for handler in train_handlers)
+    arguments = {"non_blocking": True, "decollate": decollate, "inferer": settings.inferer, "compile": settings.compile}
     return kind(
         device=settings.device,
         max_epochs=max_epochs,
