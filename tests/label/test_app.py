@@ -22,6 +22,7 @@ pytestmark = pytest.mark.label
 
 TINY = {
     "image_size": [32, 32],
+    "layers": ["layer1", "layer2", "layer3"],
     "batch_size": 4,
     "num_workers": 0,
     "threads": 1,
