@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import numbers
 import os
@@ -117,7 +118,7 @@ def _read_path(item: str, value: Any) -> str:
 def _spellings(item: str, value: Any) -> Iterator[str]:
     """How a number was written on the command line: 2025_01_01 and 1.10 are names that a number does not keep."""
     words = sys.argv[1:]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         name, equals, text = word.partition("=")
         if name.lstrip("-").replace("-", "_").replace("#", "::") != item:
             continue

@@ -201,7 +201,9 @@ def test_a_value_of_another_kind_is_told_with_its_name(item, value):
         ("layers", ("layer3",), ["layer3"]),
     ],
 )
-def test_what_the_command_line_makes_of_a_value_is_mended(item, value, read):
+@pytest.mark.parametrize("words", [[], ["run", "--seed", "1"]], ids=["no words", "other words"])
+def test_what_the_command_line_makes_of_a_value_is_mended(monkeypatch, words, item, value, read):
+    monkeypatch.setattr(sys, "argv", ["program", *words])
     assert read_values({item: value}) == {item: read}
 
 
