@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monai_fetalkd.data import PLANE_NAMES
-from monai_fetalkd.data.phantom.frames import Patient, phantom_frame
-from monai_fetalkd.files import written_whole
+from monai_fetalkd.active_learning import STRATEGIES, Pool, rank
 from monai_fetalkd.networks import student_resnet
-from monai_fetalkd.selection import STRATEGIES, Pool, rank
 from monai_fetalkd.taps import FeatureTaps
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.data.phantom.frames import Patient, phantom_frame
+from monai_fetalkd.utils.files import written_whole
 
 # frames of each class in FETAL_PLANES_DB, in the order of PLANE_NAMES
 SHARES = np.array([711, 3092, 1040, 1718, 1626, 4213])

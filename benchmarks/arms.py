@@ -20,7 +20,7 @@ import monai
 import torch
 from monai.bundle import ConfigWorkflow
 
-from monai_fetalkd.markdown import markdown_table
+from monai_fetalkd.utils.markdown import markdown_table
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 SOFT_TARGETS = "student, soft targets alone"

@@ -15,9 +15,9 @@ import torch
 from monai.transforms import Compose, RandFlipd
 from PIL import Image
 
-from monai_fetalkd.data.phantom.frames import phantom_scene
-from monai_fetalkd.data.phantom.imaging import compress, receive, scan_convert
-from monai_fetalkd.transforms import RandSectorAffined, RandShadowd, RandSpeckled, RandTimeGaind
+from monai_fetalkd.ultrasound.data.phantom.frames import phantom_scene
+from monai_fetalkd.ultrasound.data.phantom.imaging import compress, receive, scan_convert
+from monai_fetalkd.ultrasound.transforms import RandSectorAffined, RandShadowd, RandSpeckled, RandTimeGaind
 
 FIGURE = Path(__file__).parents[1] / "docs" / "images" / "augmentation.png"
 SIZE = 192

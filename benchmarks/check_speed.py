@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monai_fetalkd.data import phantom_frame
-from monai_fetalkd.data.check import Fingerprint, find_pairs, read_fingerprints
-from monai_fetalkd.frames import find_frames
+from monai_fetalkd.ultrasound.data import phantom_frame
+from monai_fetalkd.ultrasound.data.check import Fingerprint, find_pairs, read_fingerprints
+from monai_fetalkd.ultrasound.frames import find_frames
 
 WIDTH, HEIGHT = 959, 661
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from sklearn import metrics
 
-from monai_fetalkd.evaluation import Predictions, group_resamples
-from monai_fetalkd.evaluation.intervals import resampled_at_once
-from monai_fetalkd.evaluation.scorer import scorer
-from monai_fetalkd.markdown import markdown_table
+from monai_fetalkd.evaluation.scores import Predictions, group_resamples
+from monai_fetalkd.evaluation.scores.intervals import resampled_at_once
+from monai_fetalkd.evaluation.scores.scorer import scorer
+from monai_fetalkd.utils.markdown import markdown_table
 
 _BY_CLASS = ("precision", "recall", "f1", "frames")
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_fetalkd.evaluation import read_predictions, scores
-from monai_fetalkd.markdown import markdown_table
+from monai_fetalkd.evaluation.scores import read_predictions, scores
+from monai_fetalkd.utils.markdown import markdown_table
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 SITES = ("site-1", "site-2", "site-3")

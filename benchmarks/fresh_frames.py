@@ -17,8 +17,8 @@ import monai
 import torch
 from arms import SOFT_TARGETS, parsed
 
-from monai_fetalkd.checkpoints import load_weights
-from monai_fetalkd.data import make_phantom
+from monai_fetalkd.ultrasound.data import make_phantom
+from monai_fetalkd.utils.checkpoints import load_weights
 
 CHECKPOINTS = {
     "teacher": "models/teacher.pt",

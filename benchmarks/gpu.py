@@ -33,8 +33,8 @@ from monai_fetalkd.engines import DistillationTrainer
 from monai_fetalkd.handlers import NonFiniteLossGuard
 from monai_fetalkd.inferers import PrecisionInferer
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss
-from monai_fetalkd.markdown import markdown_table
 from monai_fetalkd.networks import student_resnet, teacher_resnet
+from monai_fetalkd.utils.markdown import markdown_table
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 WARM_UP = 5

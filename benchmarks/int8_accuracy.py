@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from monai_fetalkd.files import written_whole
-from monai_fetalkd.study import read_study
-from monai_fetalkd.study.plan import Cell, Study
+from monai_fetalkd.evaluation.study import read_study
+from monai_fetalkd.evaluation.study.plan import Cell, Study
+from monai_fetalkd.utils.files import written_whole
 
 LEAST_AGREEMENT = 0.98  # the default of the command
 FIGURES = ("agreement", "accuracy", "relative_rms")

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from monai_fetalkd.networks import student_resnet
-from monai_fetalkd.transforms import RandSectorAffined, RandShadowd, RandSpeckled, RandTimeGaind
+from monai_fetalkd.ultrasound.transforms import RandSectorAffined, RandShadowd, RandSpeckled, RandTimeGaind
 
 SIZE, BATCH = 224, 16
 WORKERS = (0, 1)

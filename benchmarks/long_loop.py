@@ -29,11 +29,11 @@ from typing import IO
 import numpy as np
 from phantom_loop import jpeg, loop_frames
 
-from monai_fetalkd.data.phantom import PLANE_NAMES
-from monai_fetalkd.export import NetworkWithAttention, write_onnx
-from monai_fetalkd.export.files import trace
+from monai_fetalkd.deployment.export import NetworkWithAttention, write_onnx
+from monai_fetalkd.deployment.export.files import trace
+from monai_fetalkd.deployment.runtime import Preprocessing
 from monai_fetalkd.networks import student_resnet
-from monai_fetalkd.runtime import Preprocessing
+from monai_fetalkd.ultrasound.data.phantom import PLANE_NAMES
 
 PERIOD = 0.05  # seconds
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from monai_fetalkd.data.phantom import PLANE_NAMES, Patient, phantom_frame
+from monai_fetalkd.ultrasound.data.phantom import PLANE_NAMES, Patient, phantom_frame
 
 FIGURE = Path(__file__).parents[1] / "docs" / "images" / "phantom.png"
 PATIENTS = 6

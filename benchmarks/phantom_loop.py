@@ -19,7 +19,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage, generate_uid
 from scipy import ndimage
 
-from monai_fetalkd.data.phantom import PLANE_NAMES, Patient, phantom_frame
+from monai_fetalkd.ultrasound.data.phantom import PLANE_NAMES, Patient, phantom_frame
 
 FPS = 25
 HELD, MOVED = 50, 12  # frames of a plane, frames on the way to the next

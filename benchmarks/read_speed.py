@@ -23,8 +23,8 @@ import PIL
 import torch
 from PIL import Image
 
-from monai_fetalkd.frames import find_sector
-from monai_fetalkd.transforms import CropSectord, Letterboxd, LoadFramed
+from monai_fetalkd.ultrasound.frames import find_sector
+from monai_fetalkd.ultrasound.transforms import CropSectord, Letterboxd, LoadFramed
 
 WIDTH, HEIGHT, SIDE = 959, 661, 224
 STEPS: dict[str, Callable[[Any], Any]] = {

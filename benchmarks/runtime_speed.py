@@ -44,14 +44,14 @@ from pydicom.encaps import encapsulate
 from read_speed import draw_frame, find_frames
 from torch import nn
 
-from monai_fetalkd.cost import multiply_accumulates
-from monai_fetalkd.data import PLANE_NAMES
-from monai_fetalkd.export import NetworkWithAttention, write_int8, write_onnx
-from monai_fetalkd.export.files import trace
-from monai_fetalkd.frames import iterate_frames, read_frame
+from monai_fetalkd.deployment.export import NetworkWithAttention, write_int8, write_onnx
+from monai_fetalkd.deployment.export.files import trace
+from monai_fetalkd.deployment.runtime import Preprocessing, Recognizer
+from monai_fetalkd.deployment.runtime.sessions import BACKENDS, open_sessions
+from monai_fetalkd.evaluation.cost import multiply_accumulates
 from monai_fetalkd.networks import student_resnet, teacher_resnet
-from monai_fetalkd.runtime import Preprocessing, Recognizer
-from monai_fetalkd.runtime.sessions import BACKENDS, open_sessions
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.frames import iterate_frames, read_frame
 
 SIDE = 224
 TEACHER, STUDENT = "teacher, ResNet-50", "student, width 16"
@@ -59,7 +59,7 @@ EAGER = "PyTorch float32"
 INSTALLED = [name for name in BACKENDS if name != "auto" and find_spec(name)]
 FIRST_ANSWER = """
 import sys
-from monai_fetalkd.runtime import Recognizer
+from monai_fetalkd.deployment.runtime import Recognizer
 Recognizer(sys.argv[1], sys.argv[2]).file(sys.argv[3])
 """
 

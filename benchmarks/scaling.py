@@ -25,12 +25,12 @@ from ignite.engine import Events
 from monai.data import DataLoader
 from monai.transforms import Compose, EnsureTyped, RandFlipd, ScaleIntensityRanged
 
-from monai_fetalkd.data import PLANE_NAMES, frame_dataset, load_datalist, make_phantom
 from monai_fetalkd.engines import DistillationTrainer
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss
 from monai_fetalkd.networks import student_resnet, teacher_resnet
 from monai_fetalkd.targets import FixedViews, TeacherTargets
-from monai_fetalkd.transforms import LoadFramed
+from monai_fetalkd.ultrasound.data import PLANE_NAMES, frame_dataset, load_datalist, make_phantom
+from monai_fetalkd.ultrasound.transforms import LoadFramed
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 FEWEST = 6  # frames that a section of the phantom must have

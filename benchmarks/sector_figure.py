@@ -16,8 +16,8 @@ import numpy as np
 from monai.transforms import Compose
 from PIL import Image
 
-from monai_fetalkd.frames import find_sector
-from monai_fetalkd.transforms import CropSectord, LoadFramed
+from monai_fetalkd.ultrasound.frames import find_sector
+from monai_fetalkd.ultrasound.transforms import CropSectord, LoadFramed
 
 FRAMES_OF_A_CLASS = 4
 ATTRIBUTION = (

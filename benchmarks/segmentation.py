@@ -20,7 +20,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_fetalkd.__main__ import main as command
-from monai_fetalkd.markdown import markdown_table
+from monai_fetalkd.utils.markdown import markdown_table
 
 SOFT_TARGETS = "student, soft targets alone"
 

@@ -41,14 +41,14 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import Dataset, RandomSampler
 from torchdistill_step import NAME, distillation_box
 
-from monai_fetalkd.data import PLANE_NAMES, frame_dataset, load_datalist, make_phantom
+from monai_fetalkd.bundle.workflow import config_item, native_precision
 from monai_fetalkd.engines import DistillationTrainer
 from monai_fetalkd.inferers import PrecisionInferer
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss
 from monai_fetalkd.networks import student_resnet, teacher_resnet
 from monai_fetalkd.targets import FixedViews, TeacherTargets
-from monai_fetalkd.transforms import LoadFramed
-from monai_fetalkd.workflow import config_item, native_precision
+from monai_fetalkd.ultrasound.data import PLANE_NAMES, frame_dataset, load_datalist, make_phantom
+from monai_fetalkd.ultrasound.transforms import LoadFramed
 
 TRAIN_CONFIG = Path(__file__).parents[1] / "bundle" / "configs" / "train.json"
 SIDE, TRAIN_FRAMES, TEST_FRAMES = 64, 720, 900

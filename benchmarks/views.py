@@ -21,7 +21,7 @@ import monai
 import torch
 from arms import run
 
-from monai_fetalkd.markdown import markdown_table
+from monai_fetalkd.utils.markdown import markdown_table
 
 LIVE = 0
 

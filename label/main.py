@@ -19,7 +19,7 @@ from lib.planes import Planes
 from lib.scoring import Agreement
 from lib.strategies import RankedFrames
 from lib.train import STAGES, StageTask
-from monai_fetalkd.selection import STRATEGIES
+from monai_fetalkd.active_learning import STRATEGIES
 
 _INFERS = {
     "student": ("model.pt", "the student that was distilled in two stages"),

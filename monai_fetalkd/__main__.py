@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from monai_fetalkd import __version__
-from monai_fetalkd.machine import machine_error, told
+from monai_fetalkd.utils.machine import machine_error, told
 
 __all__ = ["main"]
 

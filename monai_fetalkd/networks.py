@@ -12,7 +12,7 @@ from os import PathLike
 
 from monai.networks.nets import ResNet
 
-from monai_fetalkd.checkpoints import copy_weights, fit_names, read_state_dict
+from monai_fetalkd.utils.checkpoints import copy_weights, fit_names, read_state_dict
 
 __all__ = ["load_imagenet_weights", "student_resnet", "teacher_resnet"]
 

@@ -13,11 +13,11 @@ from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from monai_fetalkd._tensor import full_precision, plain
 from monai_fetalkd.inferers import PrecisionInferer
 from monai_fetalkd.layouts import Layout, check_layout, named_layers, spatial_feature
 from monai_fetalkd.outputs import OutputPath, logits_of
 from monai_fetalkd.taps import FeatureTaps
+from monai_fetalkd.utils.tensor import full_precision, plain
 
 __all__ = ["LiveTeacher", "Query", "Targets", "Teacher", "TeacherEnsemble"]
 

@@ -15,8 +15,8 @@ from monai.fl.utils.constants import ExtraItems, FlStatistics
 from monai.fl.utils.exchange_object import ExchangeObject
 from nvflare.apis.dxo import MetaKey
 
-from monai_fetalkd.checkpoints import read_state_dict
-from monai_fetalkd.data import load_datalist
+from monai_fetalkd.ultrasound.data import load_datalist
+from monai_fetalkd.utils.checkpoints import read_state_dict
 
 HERE = Path(__file__).parent  # at a site, where NVFlare has put the configs of the bundle and settings.json
 

@@ -24,7 +24,7 @@ from nvflare.app_common.app_constant import DefaultCheckpointFileName
 from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
 from nvflare.recipe import SimEnv
 
-from monai_fetalkd.checkpoints import save_weights
+from monai_fetalkd.utils.checkpoints import save_weights
 
 HERE = Path(__file__).resolve().parent
 BUNDLE = HERE.parent

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monai_fetalkd.data.phantom import PLANE_NAMES, Patient, phantom_frame
+from monai_fetalkd.ultrasound.data.phantom import PLANE_NAMES, Patient, phantom_frame
 
 BUNDLE = Path(__file__).resolve().parent.parent
 # a narrow and dark machine, a middling one, and a wide and bright one

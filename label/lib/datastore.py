@@ -15,10 +15,10 @@ from filelock import FileLock
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.exception import ImageNotFoundException
 
-from monai_fetalkd.data import parse_annotation
-from monai_fetalkd.files import written_whole
-from monai_fetalkd.frames import count_frames
-from monai_fetalkd.frames.kinds import SUFFIXES
+from monai_fetalkd.ultrasound.data import parse_annotation
+from monai_fetalkd.ultrasound.frames import count_frames
+from monai_fetalkd.ultrasound.frames.kinds import SUFFIXES
+from monai_fetalkd.utils.files import written_whole
 
 _NAME = re.compile(r"\w[\w .()=+-]*")  # of an image or a tag: no path, nothing hidden
 _ENDINGS = sorted((*SUFFIXES, ".json"), key=len, reverse=True)

@@ -14,9 +14,9 @@ from fastapi import HTTPException
 from monai.bundle import ConfigParser
 from torch import nn
 
-from monai_fetalkd.checkpoints import load_weights
-from monai_fetalkd.frames import count_frames
 from monai_fetalkd.taps import FeatureTaps
+from monai_fetalkd.ultrasound.frames import count_frames
+from monai_fetalkd.utils.checkpoints import load_weights
 
 _BATCH = 32
 _FEATURE_LAYER = "layer4"
@@ -78,7 +78,7 @@ class Planes:
 
         Raises:
             HTTPException: 409 when it has no weights yet, or they are of another network.
-            monai_fetalkd.frames.FrameError: when a frame cannot be read.
+            monai_fetalkd.ultrasound.frames.FrameError: when a frame cannot be read.
         """
         version, network = self._network(file)
         keys = [(file, version, row["image"], row.get("frame"), os.stat(row["image"]).st_mtime_ns) for row in rows]

@@ -10,8 +10,8 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
-from monai_fetalkd.data import read_annotation
-from monai_fetalkd.evaluation import Predictions, scores
+from monai_fetalkd.evaluation.scores import Predictions, scores
+from monai_fetalkd.ultrasound.data import read_annotation
 
 
 class Agreement(ScoringMethod):

@@ -10,12 +10,12 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.planes import Planes
-from monai_fetalkd.frames import FrameError
-from monai_fetalkd.selection import STRATEGIES, Pool, rank
+from monai_fetalkd.active_learning import STRATEGIES, Pool, rank
+from monai_fetalkd.ultrasound.frames import FrameError
 
 
 class RankedFrames(Strategy):
-    """Asks for the unlabelled frames that a strategy of :mod:`monai_fetalkd.selection` puts first.
+    """Asks for the unlabelled frames that a strategy of :mod:`monai_fetalkd.active_learning` puts first.
 
     A request may give ``count`` (how many to rank; 1) and ``seed`` (of ``"random"``).
 

@@ -15,8 +15,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.planes import Planes
 from monai_fetalkd import __version__
-from monai_fetalkd.data import annotated_rows
-from monai_fetalkd.files import written_whole
+from monai_fetalkd.ultrasound.data import annotated_rows
+from monai_fetalkd.utils.files import written_whole
 
 
 class _Stage(NamedTuple):

@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         0 when there is no problem, else 1.
     """
-    from monai_fetalkd.data.check import MIN_CORRELATION, check_datalist, report_text
-    from monai_fetalkd.data.datalist import read_source
+    from monai_fetalkd.ultrasound.data.check import MIN_CORRELATION, check_datalist, report_text
+    from monai_fetalkd.ultrasound.data.datalist import read_source
 
     report = check_datalist(
         read_source(arguments.source),

@@ -25,7 +25,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monai_fetalkd.data.datalist import Datalist
+    from monai_fetalkd.ultrasound.data.datalist import Datalist
 
 __all__ = ["add_arguments", "run"]
 
@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the datalist and tell what it holds."""
-    from monai_fetalkd.data.datalist import read_source
+    from monai_fetalkd.ultrasound.data.datalist import read_source
 
     columns = {meaning: getattr(arguments, f"{meaning}_column") for meaning in _COLUMNS}
     names = "task images group_pattern cine_step unlabelled val test folds seed new_split missing"

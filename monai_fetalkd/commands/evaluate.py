@@ -56,10 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.report and not arguments.output:
         raise ValueError("--report needs a folder to write report.html to: give one as --output FOLDER.")
-    from monai_fetalkd.evaluation.output import check_output, write_evaluation
-    from monai_fetalkd.evaluation.predictions import read_predictions
-    from monai_fetalkd.evaluation.result import evaluate
-    from monai_fetalkd.evaluation.text import table
+    from monai_fetalkd.evaluation.scores.output import check_output, write_evaluation
+    from monai_fetalkd.evaluation.scores.predictions import read_predictions
+    from monai_fetalkd.evaluation.scores.result import evaluate
+    from monai_fetalkd.evaluation.scores.text import table
 
     files, validation = _by_name(arguments.files), _by_name(arguments.validation)
     networks = {name: read_predictions(file) for name, file in files.items()}
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_evaluation(content, networks, arguments.output, arguments.overwrite)
         print(f"\nThe result is in '{arguments.output}'.")
     if arguments.report:
-        from monai_fetalkd.report import Report
+        from monai_fetalkd.evaluation.report import Report
 
         Report(arguments.output, Path(arguments.output) / "report.html", title="Evaluation report")()
     return 0

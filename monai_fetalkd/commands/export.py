@@ -79,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ImportError(f"To export networks, install what is missing: pip install {' '.join(missing)}")
     from monai.bundle import ConfigWorkflow
 
-    from monai_fetalkd.arguments import set_items
-    from monai_fetalkd.workflow import root_error
+    from monai_fetalkd.bundle.arguments import set_items
+    from monai_fetalkd.bundle.workflow import root_error
 
     folder = Path(arguments.config_file[0]).absolute().parent
     configs = [*arguments.config_file, str(folder / "export.json")]

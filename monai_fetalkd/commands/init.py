@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(f"The folder '{folder.absolute().parent}' does not exist: make it first.")
     part = folder.with_name(f"{folder.name}.part")  # so that there is a whole bundle, or none
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(Path(__file__).parents[1] / "starter", part)
+    shutil.copytree(Path(__file__).parents[1] / "bundle" / "starter", part)
     part.rename(folder)
     print(f"The bundle is in '{folder}'. Try it:\n")
     print(f"  python -m monai.bundle run --config_file {folder}/configs/train.json --bundle_root {folder}\n")

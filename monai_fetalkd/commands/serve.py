@@ -68,12 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
             the port is taken, or the packages of the server are not installed.
         OSError: when a file does not exist.
     """
-    from monai_fetalkd.runtime import Recognizer
+    from monai_fetalkd.deployment.runtime import Recognizer
 
     try:
         import uvicorn
 
-        from monai_fetalkd.serve import Limits, create_app, timed_protocol
+        from monai_fetalkd.deployment.serve import Limits, create_app, timed_protocol
     except ImportError as error:
         raise ValueError(f'The server needs {error.name}: run `pip install "monai-fetalkd[serve]"`.') from None
 

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from monai_fetalkd.stream import Answer, BestFrames, Stream
+    from monai_fetalkd.deployment.stream import Answer, BestFrames, Stream
 
 __all__ = ["add_arguments", "run"]
 
@@ -90,8 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit status, see the module.
     """
-    from monai_fetalkd.runtime import Recognizer
-    from monai_fetalkd.stream import BestFrames, Smoothing, Stream, open_source, paced
+    from monai_fetalkd.deployment.runtime import Recognizer
+    from monai_fetalkd.deployment.stream import BestFrames, Smoothing, Stream, open_source, paced
 
     recognizer = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
     with open_source(arguments.source, fps=arguments.fps, raw=arguments.raw) as source:
@@ -131,7 +131,7 @@ def _outputs(
     arguments: argparse.Namespace, class_names: Sequence[str], fps: float | None, best: BestFrames
 ) -> Iterator[_Output]:
     """What is made of the answers; that it can be written is known before the first of them."""
-    from monai_fetalkd.stream import Overlay, Timeline, open_movie, prepare_file
+    from monai_fetalkd.deployment.stream import Overlay, Timeline, open_movie, prepare_file
 
     if arguments.best:
         _check_apart(arguments.source, arguments.best)
@@ -205,7 +205,7 @@ def _stopped_by_signals(stream: Stream) -> Iterator[list[int]]:
 
 
 def _print(content: dict[str, Any]) -> None:
-    from monai_fetalkd.stream import told_if_unwritten
+    from monai_fetalkd.deployment.stream import told_if_unwritten
 
     try:
         with told_if_unwritten("standard output"):

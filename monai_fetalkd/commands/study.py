@@ -54,13 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from monai_fetalkd.files import written_whole
-    from monai_fetalkd.study import read_study, study_result, study_table
+    from monai_fetalkd.evaluation.study import read_study, study_result, study_table
+    from monai_fetalkd.utils.files import written_whole
 
     study = read_study(arguments.study)
     output, chosen = Path(arguments.output_dir), {"arms": arguments.arms, "seeds": arguments.seeds}
     if not arguments.table:
-        from monai_fetalkd.study.runner import run_study
+        from monai_fetalkd.evaluation.study.runner import run_study
 
         run_study(study, output, dataset_dir=arguments.dataset_dir, jobs=arguments.jobs, **chosen)
     result = study_result(study, output, split=arguments.split, repeats=arguments.repeats, **chosen)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .checkpoint import StageCheckpoint, WeightsLoader, forget_stages
 from .global_batch import GlobalBatch
 from .loss import NonFiniteLossGuard, loss_parts
-from .predictions import PredictionCollector
 from .progress import ProgressLogger
 from .seed import EpochSeeder
 from .stage import TrainingStage
@@ -16,7 +15,6 @@ __all__ = [
     "GlobalBatch",
     "LossWeightSchedule",
     "NonFiniteLossGuard",
-    "PredictionCollector",
     "ProgressLogger",
     "StageCheckpoint",
     "TrainingStage",

@@ -18,8 +18,8 @@ from monai.engines import Evaluator, Trainer
 from monai.handlers import EarlyStopHandler, ValidationHandler
 from torch import nn
 
-from monai_fetalkd.checkpoints import load_weights, read_checkpoint, save_weights
-from monai_fetalkd.files import written_whole
+from monai_fetalkd.utils.checkpoints import load_weights, read_checkpoint, save_weights
+from monai_fetalkd.utils.files import written_whole
 
 from .schedule import Schedule
 
@@ -52,7 +52,7 @@ class WeightsLoader:
         path: its checkpoint.
 
     Raises:
-        FileNotFoundError, ValueError: by the run, as :func:`monai_fetalkd.checkpoints.load_weights` says.
+        FileNotFoundError, ValueError: by the run, as :func:`monai_fetalkd.utils.checkpoints.load_weights` says.
     """
 
     def __init__(self, network: nn.Module, path: str | PathLike[str]) -> None:

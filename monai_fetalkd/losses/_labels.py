@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from monai_fetalkd._tensor import plain
+from monai_fetalkd.utils.tensor import plain
 
 __all__ = ["check_num_classes", "class_indices", "class_masks", "has_fraction", "resize_nearest"]
 

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from monai_fetalkd._tensor import plain
+from monai_fetalkd.utils.tensor import plain
 
 __all__ = [
     "check_logits",

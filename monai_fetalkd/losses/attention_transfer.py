@@ -9,11 +9,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from monai_fetalkd._tensor import full_precision
-from monai_fetalkd.attention import AttentionKind, attention_map, check_attention_arguments
 from monai_fetalkd.layouts import Layout, channels_first, check_layout
 from monai_fetalkd.losses._features import pool_alike, pool_to, unit
+from monai_fetalkd.losses.attention import AttentionKind, attention_map, check_attention_arguments
 from monai_fetalkd.losses.feature import FeatureLoss
+from monai_fetalkd.utils.tensor import full_precision
 
 __all__ = ["AttentionTransferLoss"]
 
@@ -23,8 +23,8 @@ Mode = Literal["sum_squared", "mean_squared", "norm"]
 class AttentionTransferLoss(FeatureLoss):
     r"""Distance between the attention maps of student and teacher, summed over layers.
 
-    With :math:`q` the attention map of a layer (see :func:`~monai_fetalkd.attention.attention_map`), flattened to
-    :math:`P` positions and divided by its L2 norm for each sample, a layer contributes
+    With :math:`q` the attention map of a layer (see :func:`~monai_fetalkd.losses.attention.attention_map`), flattened
+    to :math:`P` positions and divided by its L2 norm for each sample, a layer contributes
 
     .. math::
         \text{sum\_squared:}  \quad & \frac{1}{N}  \sum_{n} \| q^S_n - q^T_n \|_2^2 \\

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.losses._logits import (
     check_logits,
     check_same_shape,
@@ -17,6 +16,7 @@ from monai_fetalkd.losses._logits import (
     prediction_weights,
     weighted_mean,
 )
+from monai_fetalkd.utils.tensor import full_precision
 
 __all__ = ["DISTLoss"]
 

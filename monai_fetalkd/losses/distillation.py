@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision, plain
 from monai_fetalkd.layouts import Layout
 from monai_fetalkd.losses._labels import resize_nearest
 from monai_fetalkd.losses.feature import FeatureLoss, Features
 from monai_fetalkd.losses.label import LabelLoss, is_sigmoid_head
 from monai_fetalkd.losses.soft_target import SigmoidSoftTargetLoss, SoftTargetLoss
+from monai_fetalkd.utils.tensor import full_precision, plain
 
 __all__ = ["DistillationLoss"]
 

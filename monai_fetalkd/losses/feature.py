@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.layouts import Layout, channels_first
 from monai_fetalkd.losses._labels import resize_nearest
+from monai_fetalkd.utils.tensor import full_precision
 
 __all__ = ["FeatureLoss", "Features"]
 

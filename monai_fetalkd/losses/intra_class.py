@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.losses._features import check_maps, pool_alike, unit
 from monai_fetalkd.losses._labels import check_num_classes, class_masks, resize_nearest
+from monai_fetalkd.utils.tensor import full_precision
 
 __all__ = ["IntraClassLoss"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from monai_fetalkd._tensor import full_precision, plain
 from monai_fetalkd.losses._labels import class_indices, has_fraction
 from monai_fetalkd.losses._logits import check_logits, divisor
+from monai_fetalkd.utils.tensor import full_precision, plain
 
 __all__ = ["LabelLoss", "is_sigmoid_head"]
 

@@ -9,7 +9,7 @@ from monai.networks.layers import Conv
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision
+from monai_fetalkd.utils.tensor import full_precision
 
 __all__ = ["ProjectedLoss"]
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.losses._features import unit
+from monai_fetalkd.utils.tensor import full_precision
 
 __all__ = ["SimilarityPreservingLoss"]
 

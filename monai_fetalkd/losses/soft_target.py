@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd._tensor import full_precision
 from monai_fetalkd.losses._logits import (
     check_logits,
     check_same_shape,
@@ -20,6 +19,7 @@ from monai_fetalkd.losses._logits import (
     prediction_weights,
     weighted_mean,
 )
+from monai_fetalkd.utils.tensor import full_precision
 
 __all__ = ["SigmoidSoftTargetLoss", "SoftTargetLoss"]
 

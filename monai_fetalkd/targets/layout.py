@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_fetalkd._tensor import plain
+from monai_fetalkd.utils.tensor import plain
 
 __all__ = ["FeatureType", "TargetLayout"]
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monai_fetalkd._tensor import plain
-from monai_fetalkd.keys import hash_of_code, hash_of_data
 from monai_fetalkd.teachers import Query, Targets, Teacher
+from monai_fetalkd.utils.hashing import hash_of_code, hash_of_data
+from monai_fetalkd.utils.tensor import plain
 
 from .layout import FeatureType, TargetLayout
 from .store import TargetStore

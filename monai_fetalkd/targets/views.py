@@ -14,12 +14,12 @@ from monai.transforms import Compose, LoadImaged, Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from monai_fetalkd.keys import hash_of_data, hash_of_transforms
-from monai_fetalkd.transforms import LoadFramed
+from monai_fetalkd.ultrasound.transforms import LoadFramed
+from monai_fetalkd.utils.hashing import hash_of_data, hash_of_transforms
 
 __all__ = ["FixedViews"]
 
-# hashed under a salt that may be new in every run, see monai_fetalkd.data.datalist
+# hashed under a salt that may be new in every run, see monai_fetalkd.ultrasound.data.datalist
 _PSEUDONYMS = ("group", "operator")
 
 
@@ -41,8 +41,9 @@ class FixedViews(Dataset):
 
     Args:
         dataset: a MONAI dataset whose ``transform`` is a ``Compose``, such as ``CacheDataset`` or
-            :func:`monai_fetalkd.data.frame_dataset`. Its items are dictionaries, or lists of as many dictionaries each,
-            and stay the same: no ``SmartCacheDataset`` or iterable dataset, and no ``set_data`` from now on.
+            :func:`monai_fetalkd.ultrasound.data.frame_dataset`. Its items are dictionaries, or lists of as many
+            dictionaries each, and stay the same: no ``SmartCacheDataset`` or iterable dataset, and no ``set_data`` from
+            now on.
         views: number of views of each frame.
         seed: seed of the views, from 0 to 2^32 - 1.
 

@@ -12,7 +12,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from monai_fetalkd.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
 
 _TINY = {
     "image_size": [32, 32],

@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 
-from monai_fetalkd.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
 
 CONFIGS = ["train.json", "evaluate.json", "inference.json", "phantom.json", "ultrasound.json", "metadata.json"]
 CONFIGS += ["multi_gpu_train.json", "multi_gpu_evaluate.json", "federated.json"]

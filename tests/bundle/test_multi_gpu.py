@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from monai_fetalkd.evaluation import read_predictions
+from monai_fetalkd.evaluation.scores import read_predictions
 from monai_fetalkd.networks import student_resnet
 
 # normalised frame by frame, so that a share of a batch changes nothing

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from monai_fetalkd.data import PLANE_NAMES, phantom_frame
+from monai_fetalkd.ultrasound.data import PLANE_NAMES, phantom_frame
 
 NAME, NUMBER = "Doeringer^Janeska", "MRN-08154711"  # too long to come about by chance in the pictures of a report
 

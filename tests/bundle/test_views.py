@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_fetalkd.workflow import native_precision
+from monai_fetalkd.bundle.workflow import native_precision
 
 
 def weights(path):

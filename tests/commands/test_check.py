@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from monai_fetalkd.__main__ import main
-from monai_fetalkd.data import phantom_frame
+from monai_fetalkd.ultrasound.data import phantom_frame
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from monai_fetalkd.__main__ import main
-from monai_fetalkd.evaluation.predictions import Predictions
+from monai_fetalkd.evaluation.scores.predictions import Predictions
 
 CLASSES = ("abdomen", "brain")
 

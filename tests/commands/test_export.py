@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from monai_fetalkd.__main__ import main
-from monai_fetalkd.checkpoints import save_weights
 from monai_fetalkd.commands import export
-from monai_fetalkd.data import make_phantom
+from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.networks import student_resnet
-from monai_fetalkd.runtime import Recognizer
+from monai_fetalkd.ultrasound.data import make_phantom
+from monai_fetalkd.utils.checkpoints import save_weights
 
 _TINY = {"image_size": [32, 32], "num_workers": 0, "network_def#width": 2}
 _SET = ("calibration#per_class=2", "target=1e-6")

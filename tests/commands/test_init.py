@@ -18,7 +18,7 @@ from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.networks.nets import UNet
 
 from monai_fetalkd.__main__ import main
-from monai_fetalkd.data import make_spheres
+from monai_fetalkd.bundle.spheres import make_spheres
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 
 TINY = {

@@ -12,9 +12,9 @@ import pytest
 
 from monai_fetalkd.__main__ import main
 
-from ..runtime.model import write_model
-from ..runtime.torch_free import command_without_torch
-from ..serve.conftest import png
+from ..deployment.runtime.model import write_model
+from ..deployment.runtime.torch_free import command_without_torch
+from ..deployment.serve.conftest import png
 
 TOKEN = "correct-horse-battery"
 

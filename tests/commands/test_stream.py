@@ -13,13 +13,13 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from monai_fetalkd.__main__ import main
-from monai_fetalkd.frames import read_frame
-from monai_fetalkd.stream import Stream, open_source
+from monai_fetalkd.deployment.stream import Stream, open_source
+from monai_fetalkd.ultrasound.frames import read_frame
 
-from ..frames.make import compressed, dataset
-from ..runtime.model import write_model
-from ..runtime.torch_free import run_without_torch
-from ..stream.make import Halves, encoded, half
+from ..deployment.runtime.model import write_model
+from ..deployment.runtime.torch_free import run_without_torch
+from ..deployment.stream.make import Halves, encoded, half
+from ..ultrasound.frames.make import compressed, dataset
 
 SIDES = ["left"] * 10 + ["right"] * 10
 CINE = np.stack([half(side, number) for number, side in enumerate(SIDES)])

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from monai_fetalkd.__main__ import main
-from monai_fetalkd.data import PLANE_NAMES
-from monai_fetalkd.data.datalist import load_datalist
-from monai_fetalkd.evaluation.predictions import read_predictions
+from monai_fetalkd.evaluation.scores.predictions import read_predictions
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.data.datalist import load_datalist
 
 TINY = {
     "image_size": [32, 32],

@@ -9,10 +9,10 @@ from monai.transforms import Compose
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from monai_fetalkd.data import GlobalBatchSampler
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 from monai_fetalkd.handlers import GlobalBatch
 from monai_fetalkd.losses import DistillationLoss, FeatureLoss
+from monai_fetalkd.utils.sampler import GlobalBatchSampler
 
 from .make import frames
 

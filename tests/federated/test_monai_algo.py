@@ -13,8 +13,8 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from monai_fetalkd.data import make_phantom
 from monai_fetalkd.networks import student_resnet
+from monai_fetalkd.ultrasound.data import make_phantom
 
 TRAIN = ["configs/train.json", "configs/federated.json"]
 EVALUATE = ["configs/train.json", "configs/evaluate.json"]

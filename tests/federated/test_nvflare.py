@@ -11,9 +11,9 @@ import sys
 import pytest
 import torch
 
-from monai_fetalkd.checkpoints import load_weights
-from monai_fetalkd.data import make_phantom
 from monai_fetalkd.networks import student_resnet
+from monai_fetalkd.ultrasound.data import make_phantom
+from monai_fetalkd.utils.checkpoints import load_weights
 
 pytestmark = pytest.mark.federated
 NETWORK = {"_target_": "monai_fetalkd.networks.student_resnet", "layers": [1, 1, 1, 1]}

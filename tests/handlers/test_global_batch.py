@@ -11,12 +11,12 @@ from monai.transforms import Compose
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from monai_fetalkd.data import GlobalBatchSampler
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 from monai_fetalkd.handlers import GlobalBatch, loss_parts
 from monai_fetalkd.losses import AttentionTransferLoss, DistillationLoss
 from monai_fetalkd.networks import student_resnet
 from monai_fetalkd.targets import FixedViews, TeacherTargets
+from monai_fetalkd.utils.sampler import GlobalBatchSampler
 
 CLASSES = ["abdomen", "brain", "femur"]
 BATCH = 4  # of all ranks together

@@ -18,7 +18,7 @@ import pytest
 import requests
 from PIL import Image
 
-from monai_fetalkd.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
 
 
 @dataclass

@@ -16,7 +16,7 @@ import requests
 import torch
 from PIL import Image
 
-from monai_fetalkd.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
 
 pytestmark = pytest.mark.label
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_fetalkd.data import PLANE_NAMES
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
 
 pytestmark = pytest.mark.label
 

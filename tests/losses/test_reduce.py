@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from monai_fetalkd.attention import attention_map
 from monai_fetalkd.losses import AttentionTransferLoss, FeatureLoss
+from monai_fetalkd.losses.attention import attention_map
 
 SIZES = [
     ((6, 5), (6, 5)),

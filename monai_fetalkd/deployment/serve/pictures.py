@@ -1,0 +1,105 @@
+"""Frames to look at: small pictures, and where in the frame the network attends."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from monai_fetalkd.deployment.runtime import Preprocessing, Recognizer
+from monai_fetalkd.ultrasound.frames import Frame, Sector, find_sector
+
+from .answers import Attention, Picture
+
+__all__ = ["input_box", "make_picture"]
+
+_LARGE, _SMALL = 720, 360  # pixels of the longer side
+_QUALITY = 88
+_COARSEST_GRID = 7  # positions a side; fewer would show heat where the network has not looked
+_CORNERS = 48  # of an outline, on each side
+
+
+def make_picture(recognizer: Recognizer, frame: Frame, is_first: bool = True) -> Picture:
+    """Draw a frame small enough to be sent.
+
+    Args:
+        recognizer: the network.
+        frame: the frame.
+        is_first: whether it is one to be looked at first: then it is larger, and has the attention of the network where
+            that has at least 7 positions a side.
+
+    Returns:
+        A JPEG of at most 720 pixels a side, or 360, as a data URI.
+    """
+    height, width = frame.pixels.shape
+    image = Image.fromarray(np.rint(frame.pixels).astype(np.uint8))
+    longest = _LARGE if is_first else _SMALL
+    image.thumbnail((longest, longest))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=_QUALITY)
+    source = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    grid = recognizer.attention_grid
+    attention = _attention(recognizer, frame) if is_first and grid and min(grid) >= _COARSEST_GRID else None
+    return Picture(frame=frame.number, width=width, height=height, source=source, attention=attention)
+
+
+def input_box(preprocessing: Preprocessing, frame: Frame) -> tuple[float, float, float, float]:
+    """Where the input of the network lies in a frame.
+
+    Args:
+        preprocessing: what the frame goes through.
+        frame: the frame.
+
+    Returns:
+        Top, left, bottom and right in pixels of the frame. As the input has black around the frame, or around its scan
+        sector, to fill its shape, they may lie outside.
+
+    Example:
+        >>> input_box(Preprocessing(size=(64, 64), crop=False), Frame(np.zeros((100, 200))))
+        (-50.0, 0.0, 150.0, 200.0)
+    """
+    return _fitted(preprocessing, _seen(preprocessing, frame).box)
+
+
+def _seen(preprocessing: Preprocessing, frame: Frame) -> Sector:
+    """The part of a frame that the network sees."""
+    height, width = frame.pixels.shape
+    if not preprocessing.crop:
+        return Sector((0, 0, height, width), np.ones((height, width), dtype=bool))
+    top, left, bottom, right = frame.region or (0, 0, height, width)
+    sector = find_sector(frame.pixels[top:bottom, left:right])
+    box = sector.box
+    return Sector((top + box[0], left + box[1], top + box[2], left + box[3]), sector.mask)
+
+
+def _fitted(preprocessing: Preprocessing, box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+    top, left, bottom, right = box
+    scale = min(preprocessing.size[0] / (bottom - top), preprocessing.size[1] / (right - left))
+    start, stop = [], []
+    for size, low, high in zip(preprocessing.size, (top, left), (bottom, right), strict=True):
+        length = max(1, round(scale * (high - low)))  # of the frame within the input
+        before, pixel = (size - length) // 2, (high - low) / length
+        start.append(low - before * pixel)
+        stop.append(low + (size - before) * pixel)
+    return start[0], start[1], stop[0], stop[1]
+
+
+def _attention(recognizer: Recognizer, frame: Frame) -> Attention:
+    preprocessing = recognizer.preprocessing
+    seen = _seen(preprocessing, frame)
+    [values] = recognizer.explain(preprocessing(frame.pixels, frame.region)[None])
+    return Attention(values=values.round(3).tolist(), box=_fitted(preprocessing, seen.box), outline=_outline(seen))
+
+
+def _outline(sector: Sector) -> list[tuple[float, float]]:
+    """Corners of a sector: down its right side and up its left one."""
+    top, left, _, _ = sector.box
+    rows = np.flatnonzero(sector.mask.any(axis=1))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, _CORNERS).round().astype(int))]
+    mask = sector.mask[rows]
+    first, last = mask.argmax(axis=1), mask.shape[1] - mask[:, ::-1].argmax(axis=1)
+    lower = np.where(rows == rows[-1], rows + 1, rows)  # the edge of the last row is below it
+    right = [(float(left + x), float(top + y)) for x, y in zip(last, lower, strict=True)]
+    return right + [(float(left + x), float(top + y)) for x, y in zip(first[::-1], lower[::-1], strict=True)]

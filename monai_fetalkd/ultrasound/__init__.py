@@ -1,0 +1,7 @@
+"""Ultrasound frames: reading, transforms, datalists, datasets, generated frames."""
+
+from __future__ import annotations
+
+from monai_fetalkd.utils.lazy import lazy_modules
+
+__getattr__ = lazy_modules(__name__)
