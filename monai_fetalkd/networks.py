@@ -207,6 +207,11 @@ class PretrainedNetwork(nn.Module):
             num_classes=num_classes,
             drop_rate=dropout,
         )
+        classifier = self.network.get_classifier()
+        if weights and isinstance(classifier, (nn.Linear, nn.Conv2d)):
+            # what timm draws is made for training from scratch: here its loud logits would shake the pretrained layers
+            nn.init.normal_(classifier.weight, std=0.01)
+            nn.init.zeros_(classifier.bias)  # type: ignore[arg-type]
         self.size = None if size is None else tuple(size)
         stated = self.network.pretrained_cfg
         for buffer in ("mean", "std"):
