@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -61,3 +62,17 @@ def test_no_imports_go_in_a_circle():
 def test_the_core_needs_what_a_plain_install_brings(module):
     outside = {name.partition(".")[0] for name in imports(module)} - sys.stdlib_module_names - {"monai_fetalkd"}
     assert outside <= REQUIRED
+
+
+def test_the_losses_need_torch_alone_and_import_nothing_that_torch_does_not():
+    code = """
+import sys, torch
+torch_brings = set(sys.modules)
+for name in ("monai", "ignite", "scipy", "PIL", "sklearn", "tqdm"):
+    sys.modules[name] = None
+import monai_fetalkd.losses, monai_fetalkd.taps
+new = {name.partition(".")[0] for name in set(sys.modules) - torch_brings if sys.modules[name]}
+print(*sorted(new - sys.stdlib_module_names))
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["monai_fetalkd"]

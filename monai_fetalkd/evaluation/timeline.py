@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from monai_fetalkd.utils.files import told_if_unwritten, written_whole
+from monai_fetalkd.utils.requirements import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,14 +36,13 @@ class Timeline:
         class_names: names of the classes.
 
     Raises:
-        ValueError: when matplotlib is not installed.
+        ImportError: when matplotlib is not installed.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ValueError('The timeline needs matplotlib: run `pip install "monai-fetalkd[report]"`.') from None
+        require("To draw a timeline", "matplotlib")
+        from matplotlib.figure import Figure
+
         self._figure = Figure(figsize=(10, 4.2), layout="constrained")
         self._names = list(class_names)
         self._numbers = array("q")
