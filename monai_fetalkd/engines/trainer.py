@@ -182,7 +182,7 @@ def _check_parameters(optimizer: torch.optim.Optimizer, student: nn.Module, loss
 def _wrapped_alike(task: StudentTask, wrapper: DistributedDataParallel) -> DistributedDataParallel:
     """Student and loss in one wrapper, with the settings and hooks of the one that was given around the student.
 
-    A built-in C++ hook (``_register_builtin_comm_hook``) and a hook for buffers are private to torch and cannot be read.
+    Hooks that only private calls of torch register (built-in C++ hooks, those for buffers) cannot be read.
     """
     if wrapper.mixed_precision is not None:
         raise ValueError(
