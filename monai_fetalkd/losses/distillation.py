@@ -42,7 +42,7 @@ class DistillationLoss(_Loss):
     exclusive ones (:class:`SoftTargetLoss`). A label that the loss ignores (its ``ignore_index``) is left out of the
     soft targets too.
 
-    **Items without a label.** An item whose label is all -100 (torch's default for an index to ignore) takes part in the
+    **Items without a label.** One whose label is all -100 (torch's default for an index to ignore) takes part in the
     soft targets and hidden layers alone. The loss on labels, whatever it is, is given the other items, and is zero in a
     batch without any.
 
