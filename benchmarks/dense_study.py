@@ -1,0 +1,245 @@
+"""What the studies of segmentation share: batches of labelled and unlabelled cases, arms, training, tables.
+
+``fetal_head.py`` and ``hippocampus.py`` say what is compared; ``docs/segmentation.md`` is the protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.losses import DiceCELoss
+from monai.utils import set_determinism
+from torch import Tensor, nn
+
+from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
+from monai_fetalkd.losses import DistillationLoss
+from monai_fetalkd.teachers import LiveTeacher, Query, Targets, Teacher
+from monai_fetalkd.utils.markdown import markdown_table
+
+IGNORED = 255  # label of every pixel of a case without label
+TEACHER = "teacher"
+BASELINE = "labels alone"
+
+Augment = Callable[[dict[str, Tensor], torch.Generator], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Images and labels of one size: ``[N, 1, *spatial]``, and the row of the table of each."""
+
+    images: Tensor
+    labels: Tensor
+    rows: list[dict[str, str]]
+
+    def split(self, name: str) -> Cases:
+        """The cases of a split."""
+        chosen = [number for number, row in enumerate(self.rows) if row["split"] == name]
+        return Cases(self.images[chosen], self.labels[chosen], [self.rows[number] for number in chosen])
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train a student.
+
+    Args:
+        loss: makes the loss; None is that on labels alone.
+        unlabelled: whether half of each batch are cases without labels.
+        all_labels: whether every training case is labelled, to see what labels would be worth.
+        layers: layers of student and teacher that the loss compares.
+        attention: loss of a first stage of a quarter of the steps, on ``attention_layers``.
+        attention_layers: its layers.
+    """
+
+    loss: Callable[[], DistillationLoss] | None = None
+    unlabelled: bool = True
+    all_labels: bool = False
+    layers: Sequence[str] = ()
+    attention: Callable[[], nn.Module] | None = None
+    attention_layers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, networks, arms and scores of a study."""
+
+    cases: Cases
+    teacher: Callable[[], nn.Module]
+    student: Callable[[], nn.Module]
+    augment: Augment
+    arms: Mapping[str, Arm]
+    scores: Callable[[Tensor, Cases], dict[str, np.ndarray]]
+    batch_size: int
+    teacher_steps: int
+    student_steps: int
+    lr: float = 0.005
+    group: Callable[[dict[str, str]], str] = field(default=lambda row: row["image"])
+
+
+class LabelledCases(nn.Module):
+    """A loss on labels that counts the labelled cases of a batch alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = DiceCELoss(to_onehot_y=True, softmax=True)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The mean over the labelled cases; zero without one."""
+        labelled = (label != IGNORED).flatten(1).all(dim=1)
+        return self.loss(logits[labelled], label[labelled]) if labelled.any() else logits.sum() * 0.0
+
+
+class StoredLogits(Teacher):
+    """Logits that come with the batch: computed once for whole cases and transformed like their labels."""
+
+    def targets(self, query: Query) -> Targets:
+        """The entry ``teacher`` of the batch."""
+        return Targets(query.batch["teacher"], {})
+
+    def networks(self) -> list[nn.Module]:
+        """None."""
+        return []
+
+    def check_layers(self, layers: Sequence[str]) -> None:
+        """Only logits are stored."""
+        if layers:
+            raise ValueError("features are not stored")
+
+
+class Batches:
+    """Random batches, each of the same share of labelled and unlabelled cases."""
+
+    def __init__(
+        self, cases: dict[str, Tensor], parts: Sequence[Sequence[int]], size: int, steps: int, seed: int, augment: Augment
+    ) -> None:
+        self.cases, self.parts, self.size, self.steps, self.augment = cases, parts, size // len(parts), steps, augment
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        streams = [self._stream(torch.tensor(part)) for part in self.parts]
+        for _ in range(self.steps):
+            chosen = torch.cat([torch.stack([next(stream) for _ in range(self.size)]) for stream in streams])
+            yield self.augment({key: values[chosen] for key, values in self.cases.items()}, self.generator)
+
+    def _stream(self, part: Tensor) -> Iterator[Tensor]:
+        while True:
+            yield from part[torch.randperm(len(part), generator=self.generator)]
+
+
+def labelled_cases(total: int, count: int, seed: int) -> list[int]:
+    """Which training cases are labelled: drawn anew for each seed, the same for all arms."""
+    return np.random.default_rng(seed).permutation(total)[:count].tolist()
+
+
+@torch.no_grad()
+def predict(network: nn.Module, images: Tensor, size: int = 10) -> Tensor:
+    """Logits of whole cases."""
+    network.eval()
+    return torch.cat([network(part) for part in images.split(size)])
+
+
+def train(task: Task, folder: Path, name: str, labels: int, seed: int, teacher_path: Path | None) -> None:
+    """Train one network unless that was done, and score the validation cases."""
+    result = folder / "val.json"
+    if result.is_file():
+        return
+    start = time.monotonic()
+    set_determinism(seed)
+    if teacher_path is None:
+        network, steps = task.teacher(), task.teacher_steps
+        _run(task, network, Arm(all_labels=True, unlabelled=False), steps, labels, seed, None)
+    else:
+        network, teacher = task.student(), task.teacher()
+        teacher.load_state_dict(torch.load(teacher_path, weights_only=True))
+        arm, steps = task.arms[name], task.student_steps
+        if arm.attention is not None:
+            first = Arm(arm.attention, layers=arm.attention_layers)
+            _run(task, network, first, steps // 4, labels, seed, teacher, stage=AttentionTransferTrainer)
+            steps -= steps // 4
+        _run(task, network, arm, steps, labels, seed, teacher)
+    set_determinism(None)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), folder / "model.pt")
+    val = task.cases.split("val")
+    scores = {key: float(np.nanmean(values)) for key, values in task.scores(predict(network, val.images), val).items()}
+    scores["seconds"] = round(time.monotonic() - start)
+    result.write_text(json.dumps(scores))
+    print(folder, scores, flush=True)
+
+
+def _run(
+    task: Task,
+    network: nn.Module,
+    arm: Arm,
+    steps: int,
+    labels: int,
+    seed: int,
+    teacher: nn.Module | None,
+    stage: type[DistillationTrainer] | type[AttentionTransferTrainer] = DistillationTrainer,
+) -> None:
+    cases = task.cases.split("train")
+    total = len(cases.rows)
+    labelled = list(range(total)) if arm.all_labels else labelled_cases(total, labels, seed)
+    unlabelled = sorted(set(range(total)) - set(labelled))
+    shown = {"image": cases.images, "label": cases.labels.clone()}
+    shown["label"][unlabelled] = IGNORED
+    live = bool(arm.layers)
+    if teacher is not None and arm.loss is not None and not live:
+        shown["teacher"] = predict(teacher, cases.images)
+    parts = [labelled, unlabelled] if arm.unlabelled and unlabelled else [labelled]
+    loss = LabelledCases() if arm.loss is None else arm.loss()
+    optimizer = torch.optim.AdamW([*network.parameters(), *loss.parameters()], lr=task.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.lr, total_steps=steps + 1)
+    common = {
+        "device": "cpu",
+        "max_epochs": 1,
+        "train_data_loader": Batches(shown, parts, task.batch_size, steps, seed, task.augment),
+        "network": network,
+        "optimizer": optimizer,
+        "loss_function": loss,
+        "decollate": False,
+        "train_handlers": [LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],
+    }
+    if arm.loss is None or teacher is None:
+        SupervisedTrainer(**common).run()
+    else:
+        asked = LiveTeacher(teacher) if live else StoredLogits()
+        stage(teacher=asked, student_layers=list(arm.layers), **common).run()
+
+
+def run(task: Task, output: Path, seeds: Sequence[int], budgets: Sequence[int], arms: Sequence[str]) -> None:
+    """Train what is missing of the study."""
+    torch.set_num_threads(1)
+    for seed in seeds:
+        teacher = output / f"seed_{seed}" / TEACHER
+        train(task, teacher, TEACHER, 0, seed, None)
+        for labels in budgets:
+            for name in arms:
+                folder = output / f"seed_{seed}" / f"labels_{labels}" / name.replace(" ", "_").replace(",", "")
+                train(task, folder, name, labels, seed, teacher / "model.pt")
+
+
+def validation_table(output: Path) -> str:
+    """Scores of the validation cases: mean over the seeds, then each seed."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for path in sorted(output.glob("seed_*/**/val.json")):
+        name = str(path.parent.relative_to(output / path.relative_to(output).parts[0]))
+        for key, value in json.loads(path.read_text()).items():
+            found.setdefault(name, {}).setdefault(key, []).append(value)
+    metrics = list(next(iter(found.values())))
+    rows = [["arm", *metrics]]
+    for name, scores in found.items():
+        rows.append(
+            [name, *(f"{np.mean(v):.4f} ({', '.join(f'{x:.3f}' for x in v)})" for v in (scores[key] for key in metrics))]
+        )
+    return markdown_table(rows)
