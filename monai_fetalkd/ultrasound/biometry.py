@@ -30,7 +30,7 @@ class Ellipse:
 
     @property
     def circumference(self) -> float:
-        r"""Its length, :math:`4 a E(1 - b^2 / a^2)` with the complete elliptic integral of the second kind :math:`E`."""
+        r"""Its length, :math:`4 a E(1 - b^2 / a^2)` with the complete elliptic integral of the second kind."""
         long, short = self.semi_axes
         return float(4.0 * long * ellipe(1.0 - (short / long) ** 2))
 
