@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from monai_fetalkd.ultrasound.biometry import Ellipse, fit_ellipse, head_circumference, head_ellipse
 from scipy.integrate import quad
+
+from monai_fetalkd.ultrasound.biometry import Ellipse, fit_ellipse, head_circumference, head_ellipse
 
 SHAPE = (270, 400)
 
