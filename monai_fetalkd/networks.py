@@ -7,6 +7,8 @@ projection shortcuts without bias (MONAI's ``shortcut_type="A"`` cuts the gradie
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 
@@ -257,14 +259,14 @@ def layer_decay(
 
 
 def activation_layers(network: nn.Module, image_shape: Sequence[int], count: int = 4) -> list[str]:
-    """Find layers to tap: the last one after an activation at each of the last ``count`` resolutions.
+    """Find layers to tap: at each of the last ``count`` resolutions, the last activation of the outermost modules.
 
-    What is told from a frame of noise: activations are bounded below (ReLU at 0, SiLU at -0.28, Hardswish at -0.375),
-    the outputs of convolutions and normalisations are not. So linear bottlenecks, whose squares are no attention, are
-    passed over.
+    What is told from frames of noise, while batch normalisation normalises: activations are bounded below (ReLU at 0,
+    SiLU at -0.28, Hardswish at -0.375), the outputs of convolutions and normalisations are not. So linear bottlenecks,
+    whose squares are no attention, are passed over. Modules that are called more than once cannot be tapped.
 
     Args:
-        network: the network; it is left as it was.
+        network: the network; it is left as it is.
         image_shape: channels and size of a frame.
         count: number of layers.
 
@@ -279,30 +281,27 @@ def activation_layers(network: nn.Module, image_shape: Sequence[int], count: int
         >>> activation_layers(network, (1, 16, 16), count=2)
         ['1', '3']
     """
-    found: dict[tuple[int, ...], str] = {}
-    training = {module: module.training for module in network.modules()}
+    probed = copy.deepcopy(network).train()
+    sizes: dict[str, list[tuple[int, ...] | None]] = defaultdict(list)
 
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-                lowest, highest = output.amin().item(), output.amax().item()
-                if lowest > _LOWEST_ACTIVATION and highest > 0:
-                    found.pop(size := tuple(output.shape[2:]), None)
-                    found[size] = name
+            activated = isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1
+            activated = activated and _LOWEST_ACTIVATION < output.amin() < output.amax()  # type: ignore[union-attr]
+            sizes[name].append(tuple(output.shape[2:]) if activated else None)  # type: ignore[union-attr]
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in network.named_modules() if name]
-    try:
-        device = next(network.parameters()).device
-        noise = torch.randn(1, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
-        with torch.no_grad():
-            network.eval()(noise)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in training.items():
-            module.training = mode
+    for name, module in probed.named_modules():
+        if name:
+            module.register_forward_hook(note(name))
+    noise = torch.randn(4, *image_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        probed(noise.to(next(probed.parameters()).device))
+    found: dict[tuple[int, ...], str] = {}
+    for name, (size, *others) in sizes.items():  # in the order of the calls, a module after those in it
+        if size is not None and not others and name.count(".") <= found.get(size, name).count("."):
+            found[size] = name
     by_size = sorted(found.items(), key=lambda item: -item[0][0] * item[0][1])
     if len(by_size) < count:
         raise ValueError(
