@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_fetalkd.deployment.runtime import Recognizer
-from monai_fetalkd.evaluation.scores.intervals import intervals
+from monai_fetalkd.evaluation.scores.intervals import Interval, intervals
 from monai_fetalkd.evaluation.scores.predictions import Predictions
 from monai_fetalkd.utils.markdown import markdown_table
 
@@ -65,7 +65,7 @@ def _planes(recognizer: Recognizer, rows: Sequence[dict[str, str]]) -> str:
     return markdown_table(table)
 
 
-def _headline(predictions: Predictions) -> Iterator[tuple[str, object]]:
+def _headline(predictions: Predictions) -> Iterator[tuple[str, Interval]]:
     found = intervals(predictions)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "negative_log_likelihood", "expected_calibration_error"):
         yield name.replace("_", " "), found[name]
@@ -90,9 +90,7 @@ def _others(recognizer: Recognizer, data: Path) -> str:
 
 
 def _slices(folder: Path) -> Iterator[NDArray]:
-    for path in sorted(folder.rglob("*.nii.gz"))[:]:
-        if "label" in path.parent.name.lower():
-            continue
+    for path in sorted((folder / "images").glob("*.nii.gz")):
         volume = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
         grey = volume[:, :, volume.shape[2] // 2].T
         yield np.clip(255 * grey / max(float(grey.max()), 1.0), 0, 255)

@@ -188,6 +188,9 @@ class PretrainedNetwork(nn.Module):
         torch.Size([1, 6])
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         name: str,
@@ -198,13 +201,14 @@ class PretrainedNetwork(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        own_file = not isinstance(weights, bool)
-        if own_file:
+        overlay = None
+        if not isinstance(weights, bool):
             read_state_dict(weights)  # says what is wrong with a file better than timm does
+            overlay = {"file": str(weights)}
         self.network: nn.Module = timm.create_model(
             name,
             pretrained=bool(weights),
-            pretrained_cfg_overlay={"file": str(weights)} if own_file else None,
+            pretrained_cfg_overlay=overlay,
             in_chans=in_channels,
             num_classes=num_classes,
             drop_rate=dropout,
@@ -286,9 +290,11 @@ def activation_layers(network: nn.Module, image_shape: Sequence[int], count: int
 
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            activated = isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1
-            activated = activated and _LOWEST_ACTIVATION < output.amin() < output.amax()  # type: ignore[union-attr]
-            sizes[name].append(tuple(output.shape[2:]) if activated else None)  # type: ignore[union-attr]
+            size = None
+            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+                activated = _LOWEST_ACTIVATION < output.amin() < output.amax()
+                size = tuple(output.shape[2:]) if activated else None
+            sizes[name].append(size)
 
         return hook
 
