@@ -9,13 +9,7 @@ from torch import Tensor
 
 from monai_fetalkd.utils.tensor import plain
 
-__all__ = ["check_num_classes", "class_indices", "class_masks", "has_fraction", "resize_nearest"]
-
-
-def check_num_classes(num_classes: int, least: int) -> None:
-    """Raise ``ValueError`` unless there are enough classes."""
-    if not isinstance(num_classes, int) or num_classes < least:
-        raise ValueError(f"num_classes must be a whole number of at least {least}, got {num_classes!r}")
+__all__ = ["class_indices", "class_masks", "has_fraction", "resize_nearest"]
 
 
 def class_masks(label: Tensor, values: Tensor, num_classes: int) -> Tensor:
