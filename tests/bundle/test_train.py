@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from monai.engines import SupervisedTrainer
 from PIL import Image
 
+from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 
 STAGES = {
@@ -237,7 +237,7 @@ def test_a_mistake_ends_in_one_sentence_and_loses_nothing(run, frames_dir, tmp_p
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the sentence is checked below
         run(**prepare(tmp_path / "case"))
     capsys.readouterr()
-    sys.excepthook(caught.type, caught.value, caught.tb)  # what the interpreter does at the end of the command
+    told_plainly(caught.type, caught.value, caught.tb)  # what the interpreter does at the end of the command
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1

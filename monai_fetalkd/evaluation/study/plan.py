@@ -7,6 +7,7 @@ import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -156,21 +157,17 @@ class Study:
         Raises:
             ValueError: when there is no such arm, or one depends on itself.
         """
-        ordered: list[str] = []
-
-        def add(name: str, above: tuple[str, ...]) -> None:
-            if name in above:
-                raise ValueError(f"The arm '{name}' would start from itself: {' < '.join((*above, name))}.")
-            for other in self.arms[name].needs:
-                add(other, (*above, name))
-            if name not in ordered:
-                ordered.append(name)
-
         for name in names:
             self._require(name, "was asked for:")
-        for name in (name for name in self.arms if name in names):
-            add(name, ())
-        return ordered
+        wanted = [name for name in self.arms if name in names]
+        for name in wanted:  # which grows
+            wanted += [other for other in self.arms[name].needs if other not in wanted]
+        order = TopologicalSorter({name: self.arms[name].needs for name in self.arms if name in wanted})
+        try:
+            return list(order.static_order())
+        except CycleError as error:
+            first, *_ = cycle = error.args[1][::-1]
+            raise ValueError(f"The arm '{first}' would start from itself: {' < '.join(cycle)}.") from None
 
     def cells(
         self,
