@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -75,7 +77,8 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
     if metadata.is_file():  # as MONAI's ConfigWorkflow does
         parser.read_meta(str(metadata))
     parser.update(overrides)
-    return parser.get_parsed_content(item)
+    with _quiet_readers():
+        return parser.get_parsed_content(item)
 
 
 def fitting_threads(num_workers: int) -> int:
@@ -209,6 +212,20 @@ def root_error(error: BaseException) -> BaseException:
     while error.__cause__ is not None and str(error).startswith(_WRAPPERS):
         error = error.__cause__
     return error
+
+
+@contextmanager
+def _quiet_readers() -> Iterator[None]:
+    """Without what MONAI's ``LoadImage`` says of a decoder for CUDA, which it looks for with every reader."""
+    plugin = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    before = plugin.level
+    plugin.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
+            yield
+    finally:
+        plugin.setLevel(before)
 
 
 def _log_to(to_file: logging.FileHandler, quiet: bool) -> None:
