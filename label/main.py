@@ -32,7 +32,7 @@ class FetalPlanesApp(MONAILabelApp):
     """Serves a bundle of this package.
 
     Settings, each as ``--conf NAME VALUE``: ``bundle`` (its folder), ``configs`` (configs of the bundle, or paths, to
-    lay over ``train.json``; separated by commas), ``output`` (where training writes), ``classes`` (for other classes than
+    lay over ``train.json``; separated by commas), ``output`` (where training writes), ``classes`` (for others than
     those of the bundle, separated by commas), ``max_upload_mb`` and ``max_sessions``.
     """
 

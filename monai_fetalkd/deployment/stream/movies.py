@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,7 +103,8 @@ class _Mp4:
     def __init__(self, path: Path, fps: float) -> None:
         self._cv2 = import_opencv()
         self._path, self._fps = path, fps
-        self._part = path.with_name(f"{path.stem}.part{path.suffix}")  # OpenCV tells the format by the suffix
+        # a name of its own, with the suffix that tells OpenCV the format
+        self._part = path.with_name(f"{path.stem}.part-{secrets.token_hex(8)}{path.suffix}")
         self._writer: Any = None
         self._size = (0, 0)
         self._picture = np.empty(0, np.uint8)

@@ -9,6 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from monai_fetalkd.utils.machine import machine_error
+
 from .codestream import inspect_codestream
 from .frame import MAX_BYTES, MAX_PIXELS, Frame, FrameError, check_scans, check_size
 from .guard import guarded
@@ -120,8 +122,8 @@ class PictureSource:
                 self._image.seek(number)
                 pages.append(_luma(self._image))
                 durations[number] = float(self._image.info.get("duration", 0))
-        except Exception:
-            if not pages:
+        except Exception as error:  # those before a damaged one can be shown
+            if not pages or machine_error(error) is not None:
                 raise
         times: list[float | None] = [None] * self.count
         if any(durations):
