@@ -14,7 +14,6 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from monai_fetalkd.handlers.progress import duration
-
 from monai_fetalkd.layouts import spatial_feature
 from monai_fetalkd.losses import FeatureLoss
 from monai_fetalkd.taps import FeatureTaps

@@ -61,8 +61,8 @@ def hash_of_datalist(datalist: Datalist) -> str:
         datalist: the frames.
 
     Returns:
-        A SHA-256 of the class table and, for each section, the unlabelled frames too, of every frame's label, file name, number in its file and
-        size of its file. Groups are left out: their pseudonyms differ from run to run.
+        A SHA-256 of the class table and, for each section, the unlabelled frames too, of every frame's label, file name,
+        number in its file and size of its file. Groups are left out: their pseudonyms differ from run to run.
     """
     sections = datalist.sections | ({UNLABELLED: datalist.unlabelled} if datalist.unlabelled else {})
     return hash_of_data(

@@ -20,9 +20,9 @@ def write_datalists(datalist: Datalist, folds: int | None, folder: Path) -> None
     """Write the datalists of a study, or check that those there are the same.
 
     With folds, all frames are dealt into patient-grouped stratified folds, whatever their section: fold ``k`` is for
-    testing, fold ``k + 1`` for validation, the others for training, and with these the unlabelled frames of no patient that
-    is held out. The folds depend on the frames and their order, not
-    on what the patients are called, as their pseudonyms may be new each time the source is read.
+    testing, fold ``k + 1`` for validation, the others for training. The folds depend on the frames and their order, not
+    on what the patients are called, as their pseudonyms may be new each time the source is read. Unlabelled frames are
+    for training in every fold, but those of patients whom a fold holds out.
 
     Args:
         datalist: the frames.

@@ -87,7 +87,7 @@ def load_datalist(
 def class_names_of(
     path: str | os.PathLike[str], task: str | None = None, columns: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The class names of a source, before anything else of it is checked or split.
+    r"""The class names of a source, before anything else of it is checked or split.
 
     Args:
         path: the source, see :func:`read_source`.
