@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from monai_fetalkd.utils.machine import machine_error
 
-from .codestream import inspect_codestream
+from .codestream import Coding, inspect_codestream
 from .frame import MAX_BYTES, MAX_PIXELS, Frame, FrameError, check_scans, check_size
 from .guard import guarded
 from .levels import grey_levels
@@ -56,9 +56,13 @@ class PictureSource:
             raise FrameError(self._path, f"its pixels are too many, {MAX_PIXELS:,} are the most") from None
         except Image.UnidentifiedImageError:
             self._stream.seek(0)
-            if self._kind == "JPEG" and (bits := inspect_codestream(self._stream.read()).bits) != 8:
-                raise FrameError(self._path, f"JPEG of {bits} bits is not supported") from None
-            raise
+            if self._kind != "JPEG":
+                raise
+            codestream = inspect_codestream(self._stream.read())
+            if codestream.coding is Coding.JPEG and codestream.bits == 8:
+                raise
+            what = f"{codestream.coding.value} of {codestream.bits} bits"
+            raise FrameError(self._path, f"{what} is not supported in a file of its own: convert it to PNG") from None
 
     def _count(self) -> int:
         if self._kind == "JPEG":  # where the second picture is a preview made by a camera
