@@ -61,7 +61,7 @@ def hash_of_datalist(datalist: Datalist) -> str:
         datalist: the frames.
 
     Returns:
-        A SHA-256 of the class table and, for each section, the unlabelled frames too, of every frame's label, file name,
+        A SHA-256 of the class table and, for each section and the unlabelled frames, of every frame's label, file name,
         number in its file and size of its file. Groups are left out: their pseudonyms differ from run to run.
     """
     sections = datalist.sections | ({UNLABELLED: datalist.unlabelled} if datalist.unlabelled else {})

@@ -48,6 +48,10 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             with temporary.open("r+b") as file:  # Windows syncs only what is open for writing
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None and os.fspath(error.filename) == str(temporary):
+            error.filename, error.filename2 = os.fspath(path), None  # whoever asked knows this name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

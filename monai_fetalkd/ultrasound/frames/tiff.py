@@ -78,8 +78,8 @@ def open_page(path: str, stream: BinaryIO, position: int) -> Image.Image:
 def grey_samples(path: str, image: Image.Image) -> np.ndarray | None:
     """Grey levels of a page of one sample a pixel that is not of 8 unsigned bits; None for all others.
 
-    Integers are stretched by their bits, or by MinSampleValue and MaxSampleValue where the page tells them and they hold;
-    whatever values occur.
+    Integers are stretched by MinSampleValue and MaxSampleValue where the page tells them and they hold, else by their
+    bits, whatever values occur.
     """
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     bits, kind = _samples(tags)

@@ -155,21 +155,18 @@ def test_a_jpeg_of_twelve_bits_is_not_called_damaged(tmp_path):
         read_frame(path)
 
 
-@pytest.mark.parametrize(("marker", "name"), [(0xF7, "JPEG-LS"), (0xC3, "lossless JPEG")])
-def test_a_jpeg_of_another_kind_is_named_and_not_called_damaged(tmp_path, marker, name):
+def test_jpeg_ls_in_a_file_of_its_own_is_named_and_not_called_damaged(tmp_path):
     size, scan = b"\x08\0\x30\0\x40\x01\x01\x11\0", b"\x01\x01\0\0\0\0"
-    content = b"\xff\xd8\xff" + bytes([marker]) + b"\0\x0b" + size + b"\xff\xda\0\x08" + scan + bytes(60) + b"\xff\xd9"
+    content = b"\xff\xd8\xff\xf7\0\x0b" + size + b"\xff\xda\0\x08" + scan + bytes(60) + b"\xff\xd9"
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(FrameError, match=f"{name} .* not supported") as caught:
+    with pytest.raises(FrameError, match="JPEG-LS .* not supported") as caught:
         read_frame(tmp_path / "a.jpg")
     assert "damaged" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("error", "told"), [(MemoryError(), "memory"), (OSError(24, "Too many open files"), "Too many")]
-)
+@pytest.mark.parametrize(("error", "told"), [(MemoryError(), "memory"), (OSError(24, "Too many files"), "Too many")])
 def test_a_machine_that_cannot_is_no_damage(tmp_path, monkeypatch, error, told):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     Image.fromarray(GREY).save(tmp_path / "a.png")
