@@ -95,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if arguments.dataset_dir is not None:
         changes["dataset_dir"] = arguments.dataset_dir
-    logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # it warns of the logging config that is left out
+    logging.getLogger("monai.bundle.workflows").setLevel(
+        logging.ERROR
+    )  # it warns of the logging config that is left out
     workflow = ConfigWorkflow(config_file=configs, logging_file=False)
     set_items(workflow.parser, changes)
     try:
