@@ -133,9 +133,12 @@ class SoftLabelTeacher(Teacher):
         if not query.logits:
             return Targets(None, features)
         codes = self._codes(query)
-        there = codes.amin(1) >= 0.5  # padding has left 0 behind
-        logits = (codes.float() - 128) / 10 if self.sigmoid else (codes.float() - 255) / 20
-        return Targets(logits, features, None if there.all() else there)
+        # padding has left 0 behind, and interpolation fractions
+        there = None if codes.min() >= 0.5 else codes.amin(1) >= 0.5
+        zero, step = (128, 10) if self.sigmoid else (255, 20)
+        # in place: a large tensor that is allocated anew takes longer than all of the arithmetic
+        logits = codes.to(torch.float32, copy=True).sub_(zero).div_(step)
+        return Targets(logits, features, there)
 
     def start(self, loader: Iterable, device: torch.device) -> None:
         """Write the soft labels that are missing."""
