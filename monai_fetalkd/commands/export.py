@@ -21,11 +21,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.commands.values import path, share
+from monai_fetalkd.utils.requirements import require
 
 __all__ = ["add_arguments", "run"]
 
@@ -73,9 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         ImportError: when what writes the files is not installed.
         ValueError, OSError: when an input does not fit, or a file is refused.
     """
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise ImportError(f"To export networks, install what is missing: pip install {' '.join(missing)}")
+    require("To export networks", "onnx", "onnxruntime", "onnxscript")
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
