@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 from monai_fetalkd.losses import DistillationLoss, SoftTargetLoss
 from monai_fetalkd.teachers import LiveTeacher, Query, Targets, Teacher
+from monai_fetalkd.unlabelled import NO_LABEL
 
-IGNORED = 255  # label of every pixel of a case without label
 TEACHER = "teacher"
 BASELINE = "labels alone"
 
@@ -103,17 +104,7 @@ class Task:
     lr: float = 0.005
 
 
-class LabelledCases(nn.Module):
-    """A loss on labels that counts the labelled cases of a batch alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loss = DiceCELoss(to_onehot_y=True, softmax=True)
-
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """The mean over the labelled cases; zero without one."""
-        labelled = (label != IGNORED).flatten(1).all(dim=1)
-        return self.loss(logits[labelled], label[labelled]) if labelled.any() else logits.sum() * 0.0
+label_loss = partial(DiceCELoss, to_onehot_y=True, softmax=True)
 
 
 def distillation(
@@ -122,7 +113,7 @@ def distillation(
     """Labels, logits of the teacher (soft targets of temperature 2 by default) and features."""
     return DistillationLoss(
         kd_weight=kd_weight,
-        label_loss=LabelledCases(),
+        label_loss=label_loss(),
         soft_target_loss=SoftTargetLoss(2.0) if soft_target_loss is None else soft_target_loss,
         feature_losses=features,
         feature_weights={name: {"rad": 1.0, "ifvd": 10.0}[name] for name in features},
@@ -192,7 +183,7 @@ def train(task: Task, folder: Path, name: str, labels: int, seed: int, teacher_p
     result = folder / "val.json"
     if result.is_file():
         return
-    start = time.monotonic()
+    start = time.process_time()
     set_determinism(seed)
     if teacher_path is None:
         network, steps = task.teacher(), task.teacher_steps
@@ -211,7 +202,7 @@ def train(task: Task, folder: Path, name: str, labels: int, seed: int, teacher_p
     torch.save(network.state_dict(), folder / "model.pt")
     val = task.cases.split("val")
     scores = {key: float(np.nanmean(values)) for key, values in task.scores(predict(network, val.images), val).items()}
-    scores["seconds"] = round(time.monotonic() - start)
+    scores["cpu_seconds"] = round(time.process_time() - start)
     result.write_text(json.dumps(scores))
     print(folder, scores, flush=True)
 
@@ -230,13 +221,13 @@ def _run(
     total = len(cases.rows)
     labelled = list(range(total)) if arm.all_labels else labelled_cases(total, labels, seed)
     unlabelled = sorted(set(range(total)) - set(labelled))
-    shown = {"image": cases.images, "label": cases.labels.clone()}
-    shown["label"][unlabelled] = IGNORED
+    shown = {"image": cases.images, "label": cases.labels.to(torch.int16)}
+    shown["label"][unlabelled] = NO_LABEL
     live = bool(arm.layers)
     if teacher is not None and arm.loss is not None and not live:
         shown["teacher"] = predict(teacher, cases.images)
     parts = [labelled, unlabelled] if arm.unlabelled and unlabelled else [labelled]
-    loss = LabelledCases() if arm.loss is None else arm.loss()
+    loss = label_loss() if arm.loss is None else arm.loss()
     optimizer = torch.optim.AdamW([*network.parameters(), *loss.parameters()], lr=task.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.lr, total_steps=steps + 1)
     common = {

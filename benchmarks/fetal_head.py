@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dense_command import command
-from dense_study import BASELINE, IGNORED, Arm, Cases, Task, distillation
+from dense_study import BASELINE, Arm, Cases, Task, distillation
 from monai.metrics import compute_dice, compute_hausdorff_distance
 from monai.networks.nets import UNet
 from monai.networks.utils import one_hot
@@ -31,6 +31,7 @@ from monai_fetalkd.losses import (
     SoftDiceLoss,
 )
 from monai_fetalkd.ultrasound.biometry import head_circumference
+from monai_fetalkd.unlabelled import NO_LABEL
 
 FRAME = (540, 800)
 SIZE = (64, 96)
@@ -94,8 +95,8 @@ def augment(batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, T
     moved = dict(batch)
     moved["image"] = functional.grid_sample(batch["image"], grid, align_corners=False)
     label = functional.grid_sample(batch["label"].float(), grid, mode="nearest", align_corners=False)
-    label[(batch["label"] == IGNORED).flatten(1).all(dim=1)] = IGNORED
-    moved["label"] = label.to(torch.uint8)
+    label[(batch["label"] == NO_LABEL).flatten(1).all(dim=1)] = NO_LABEL
+    moved["label"] = label.to(torch.int16)
     if "teacher" in batch:
         moved["teacher"] = functional.grid_sample(batch["teacher"], grid, padding_mode="border", align_corners=False)
     gain, bias, gamma = (
@@ -150,7 +151,7 @@ def task(folder: Path) -> Task:
         test_scores=partial(test_scores, folder=folder),
         batch_size=8,
         teacher_steps=500,
-        student_steps=400,
+        student_steps=1500,
         budgets=(40,),
         group="exam_id",
     )
