@@ -6,17 +6,14 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from dense_study import BASELINE, TEACHER, Task, predict, train
 
-from monai_fetalkd.evaluation.scores.resamples import group_resamples
+from monai_fetalkd.evaluation.scores import resampled_means, score_intervals
 from monai_fetalkd.utils.markdown import markdown_table
-
-REPEATS = 2000  # of the bootstrap
 
 
 def trained(task: Task, output: Path, seeds: Sequence[int]) -> Iterator[tuple[int, int | None, str, Path]]:
@@ -79,33 +76,20 @@ def test_table(output: Path) -> str:
         values.setdefault(key, np.full(shape, np.nan))[:, seeds.index(network["seed"])] = list(
             network["scores"].values()
         )
-    resampled = dict(zip(values, _resampled(np.stack(list(values.values())), read["groups"]), strict=True))
+    # [arms, metrics, 1 + repeats]
+    means = dict(zip(values, resampled_means(np.stack(list(values.values())), read["groups"]), strict=True))
     rows = [["labels", "arm", *metrics, f"{metrics[0]}, less labels alone", f"{metrics[0]}, of the teacher's"]]
-    for (labels, name), means in resampled.items():
-        row = ["" if labels is None else str(labels), name, *(_interval(mean) for mean in means.T)]
-        if labels is None:
-            rows.append([*row, "", ""])
-        else:
-            less = means[:, 0] - resampled[labels, BASELINE][:, 0]
-            rows.append([*row, _interval(less, "+"), _interval(means[:, 0] / resampled[None, TEACHER][:, 0])])
+    for (labels, name), own in means.items():
+        row = ["" if labels is None else str(labels), name, *map(_text, own)]
+        less = "" if labels is None or name == BASELINE else _text(own[0] - means[labels, BASELINE][0], "+")
+        share = "" if labels is None else _text(own[0] / means[None, TEACHER][0])
+        rows.append([*row, less, share])
     return markdown_table(rows)
 
 
-def _resampled(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """Means of ``[arms, metrics, seeds, cases]`` as they are and of each resample: ``[arms, 1 + repeats, metrics]``."""
-    generator = np.random.default_rng(0)
-    draws = chain([np.arange(len(groups))], group_resamples(groups, REPEATS))
-    means = []
-    for number, drawn in enumerate(draws):
-        count = values.shape[2]
-        chosen = generator.integers(count, size=count) if number else np.arange(count)
-        means.append(np.nanmean(values[:, :, chosen][..., drawn], axis=(2, 3)))
-    return np.stack(means, axis=1)
-
-
-def _interval(means: np.ndarray, sign: str = "") -> str:
-    low, high = np.quantile(means[1:], (0.025, 0.975))
-    return f"{means[0]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+def _text(means: np.ndarray, sign: str = "") -> str:
+    found = score_intervals({"": means})[""]
+    return f"{found.value:{sign}.3f} ({found.low:{sign}.3f} to {found.high:{sign}.3f})"
 
 
 def command(make_task: Callable[[Path], Task], description: str | None) -> None:

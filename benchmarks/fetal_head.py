@@ -129,8 +129,9 @@ def test_scores(logits: Tensor, cases: Cases, folder: Path) -> dict[str, np.ndar
     for mask, row in zip(masks(logits), cases.rows, strict=True):
         truth = np.asarray(Image.open(folder / row["mask"])) != 0
         pair = (torch.from_numpy(values)[None, None] for values in (mask, truth))
-        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95)
-        distances.append(float(distance) * float(row["pixel_size_mm"]))
+        distance = float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))
+        pixels = distance if np.isfinite(distance) else np.hypot(*FRAME)  # where nothing is found, the diagonal
+        distances.append(pixels * float(row["pixel_size_mm"]))
     return scores(logits, cases) | {"hd95_mm": np.array(distances)}
 
 
