@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ class Arm:
         attention_layers: its layers.
     """
 
-    loss: Callable[[], DistillationLoss] | None = None
+    loss: Callable[[], nn.Module] | None = None
     unlabelled: bool = True
     all_labels: bool = False
     layers: Sequence[str] = ()
@@ -230,7 +231,7 @@ def _run(
     loss = label_loss() if arm.loss is None else arm.loss()
     optimizer = torch.optim.AdamW([*network.parameters(), *loss.parameters()], lr=task.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.lr, total_steps=steps + 1)
-    common = {
+    common: dict[str, Any] = {
         "device": "cpu",
         "max_epochs": 1,
         "train_data_loader": Batches(shown, parts, task.batch_size, steps, seed, task.augment),
