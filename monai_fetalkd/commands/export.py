@@ -45,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agreement",
         type=share,
-        default=0.98,
         metavar="SHARE",
-        help="least share of frames on which INT8 decides as float32 does (0.98)",
+        help="least share of frames on which INT8 decides as float32 does (default: as the configs say, 0.98)",
     )
     parser.add_argument(
         "--set",
@@ -89,15 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
         "bundle_root": str(folder.parent),
         "ckpt": arguments.ckpt,
         "export_dir": arguments.output_dir,
-        "agreement": arguments.agreement,
         "overwrite": arguments.overwrite,
         **dict(arguments.set),
     }
-    if arguments.dataset_dir is not None:
-        changes["dataset_dir"] = arguments.dataset_dir
-    logging.getLogger("monai.bundle.workflows").setLevel(
-        logging.ERROR
-    )  # it warns of the logging config that is left out
+    given = {"dataset_dir": arguments.dataset_dir, "agreement": arguments.agreement}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # it warns of the logging config that is left out
     workflow = ConfigWorkflow(config_file=configs, logging_file=False)
     set_items(workflow.parser, changes)
     try:
