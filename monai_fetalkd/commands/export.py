@@ -21,11 +21,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.commands.values import path, share
+from monai_fetalkd.utils.requirements import require
 
 __all__ = ["add_arguments", "run"]
 
@@ -74,9 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         ImportError: when what writes the files is not installed.
         ValueError, OSError: when an input does not fit, or a file is refused.
     """
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise ImportError(f"To export networks, install what is missing: pip install {' '.join(missing)}")
+    require("To export networks", "onnx", "onnxruntime", "onnxscript")
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
@@ -121,8 +119,10 @@ def _item(text: str) -> tuple[str, Any]:
 
 
 def _table(content: dict[str, Any]) -> str:
-    lines = [f"{'':18}{'bytes':>10}{'same class':>12}{'accuracy':>10}"]
+    score = "mean_dice" if "mean_dice" in content["student.onnx"] else "accuracy"
+    lines = [f"{'':18}{'bytes':>10}{'same class':>12}{score.replace('_', ' '):>10}"]
     for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
-        figures = content[name]
-        lines.append(f"{name:18}{figures['bytes']:>10,}{figures['agreement']:>12.2%}{figures['accuracy']:>10.3f}")
+        if figures := content.get(name):
+            value = "-" if figures[score] is None else f"{figures[score]:.3f}"
+            lines.append(f"{name:18}{figures['bytes']:>10,}{figures['agreement']:>12.2%}{value:>10}")
     return "\n".join(lines)

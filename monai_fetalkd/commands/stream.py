@@ -131,7 +131,9 @@ def _outputs(
     arguments: argparse.Namespace, class_names: Sequence[str], fps: float | None, best: BestFrames
 ) -> Iterator[_Output]:
     """What is made of the answers; that it can be written is known before the first of them."""
-    from monai_fetalkd.deployment.stream import Overlay, Timeline, open_movie, prepare_file
+    from monai_fetalkd.deployment.stream import Overlay, open_movie
+    from monai_fetalkd.evaluation.timeline import Timeline
+    from monai_fetalkd.utils.files import prepare_file
 
     if arguments.best:
         _check_apart(arguments.source, arguments.best)
@@ -141,7 +143,7 @@ def _outputs(
         timeline = Timeline(class_names)
         _check_apart(arguments.source, arguments.timeline)
         prepare_file(arguments.timeline)
-        yield _Output(timeline.add, lambda: timeline.write(arguments.timeline))
+        yield _Output(lambda answer: timeline.add(answer.to_dict()), lambda: timeline.write(arguments.timeline))
     if arguments.overlay:
         overlay, movie = Overlay(class_names), open_movie(arguments.overlay, fps)
         _check_apart(arguments.source, arguments.overlay)
@@ -205,7 +207,7 @@ def _stopped_by_signals(stream: Stream) -> Iterator[list[int]]:
 
 
 def _print(content: dict[str, Any]) -> None:
-    from monai_fetalkd.deployment.stream import told_if_unwritten
+    from monai_fetalkd.utils.files import told_if_unwritten
 
     try:
         with told_if_unwritten("standard output"):

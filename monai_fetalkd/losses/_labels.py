@@ -9,7 +9,23 @@ from torch import Tensor
 
 from monai_fetalkd.utils.tensor import plain
 
-__all__ = ["check_num_classes", "class_indices", "class_masks", "has_fraction", "resize_nearest"]
+__all__ = [
+    "NO_LABEL",
+    "check_num_classes",
+    "class_indices",
+    "class_masks",
+    "has_fraction",
+    "labelled_items",
+    "resize_nearest",
+]
+
+# torch's own default for an index to ignore, so that its cross entropy skips such labels too
+NO_LABEL = -100
+
+
+def labelled_items(label: Tensor) -> Tensor:
+    """Which items of a batch have a label, bool ``[N]``: those whose label is not all :data:`NO_LABEL`."""
+    return (label.reshape(len(label), -1) != NO_LABEL).any(1)
 
 
 def check_num_classes(num_classes: int, least: int) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import SmartCacheDataset
-from monai.transforms import Compose, LoadImaged, Randomizable
+from monai.transforms import Compose, Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from monai_fetalkd.ultrasound.transforms import LoadFramed
 from monai_fetalkd.utils.hashing import hash_of_data, hash_of_transforms
+from monai_fetalkd.utils.traits import path_keys
 
 __all__ = ["FixedViews"]
 
-# hashed under a salt that may be new in every run, see monai_fetalkd.ultrasound.data.datalist
+# a datalist holds hashes of these, under a salt that may be new in every run
 _PSEUDONYMS = ("group", "operator")
 
 
@@ -129,7 +129,7 @@ class FixedViews(Dataset):
 
     def description(self) -> dict[str, str | int]:
         """Tell all that the pixels of the views depend on, to be read and to be hashed."""
-        paths = {"image", *_loaded_keys(self.dataset.transform)}
+        paths = {"image", *path_keys(self.dataset.transform)}
         return {
             "frames": len(self),
             "hash_of_frames": hash_of_data([_pictured(row) for row in self.dataset.data], path_keys=paths),
@@ -196,15 +196,6 @@ def _pictured(row: Any) -> Any:
     if not isinstance(row, Mapping):
         return row
     return {key: value for key, value in row.items() if key not in _PSEUDONYMS}
-
-
-def _loaded_keys(transform: Any) -> Iterator[Any]:
-    """The keys whose values are read from files."""
-    if isinstance(transform, Compose):
-        for part in transform.transforms:
-            yield from _loaded_keys(part)
-    elif isinstance(transform, (LoadImaged, LoadFramed)):
-        yield from transform.keys
 
 
 def _draw_from(generator: np.random.RandomState, transform: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from monai_fetalkd.utils.requirements import require
+
 __all__ = ["BACKENDS", "OnnxRuntimeSession", "OpenVinoSession", "Session", "fastest", "open_sessions"]
 
 _ROUNDS = 9
@@ -136,8 +138,7 @@ def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Se
     wanted = _SESSIONS if backend == "auto" else (backend,)
     installed = [name for name in wanted if find_spec(name)]
     if not installed:
-        extra = "openvino" if backend == "openvino" else "runtime"
-        raise ImportError(f'To run exported networks, run `pip install "monai-fetalkd[{extra}]"`.')
+        require("To run exported networks", "onnxruntime" if backend == "auto" else backend)
     return [_SESSIONS[name](path, threads) for name in installed]
 
 

@@ -7,12 +7,10 @@ from .arrivals import Arrival, Source, paced
 from .best import BestFrame, BestFrames, is_plane
 from .latest import Latest
 from .movies import Movie, open_movie
-from .outputs import prepare_file, told_if_unwritten
 from .overlay import Overlay
 from .smoothing import Smoothing
 from .sources import open_source
 from .stream import FrameRecognizer, Stream
-from .timeline import Timeline
 
 __all__ = [
     "Answer",
@@ -27,11 +25,8 @@ __all__ = [
     "Source",
     "Stream",
     "Summary",
-    "Timeline",
     "is_plane",
     "open_movie",
     "open_source",
     "paced",
-    "prepare_file",
-    "told_if_unwritten",
 ]

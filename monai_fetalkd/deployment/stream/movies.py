@@ -10,9 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
-from monai_fetalkd.utils.files import written_whole
+from monai_fetalkd.utils.files import told_if_unwritten, written_whole
 
-from .outputs import told_if_unwritten
 from .video import import_opencv
 
 __all__ = ["Movie", "open_movie"]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from monai_fetalkd.evaluation.timeline import NO_PLANE, plane_colors
+
 from .answers import Answer
-from .colors import NO_PLANE, plane_colors
 
 __all__ = ["Overlay"]
 

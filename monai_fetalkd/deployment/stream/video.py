@@ -16,6 +16,7 @@ import numpy as np
 
 from monai_fetalkd.ultrasound.frames import Frame, FrameError
 from monai_fetalkd.ultrasound.frames.levels import grey_levels, luma
+from monai_fetalkd.utils.requirements import require
 
 from .arrivals import Arrival, Source
 
@@ -47,13 +48,12 @@ def import_opencv() -> ModuleType:
     """OpenCV, silenced: what its decoders complain of is counted frame by frame instead.
 
     Raises:
-        ValueError: when it is not installed.
+        ImportError: when it is not installed.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet
-    try:
-        import cv2
-    except ImportError:
-        raise ValueError('Video needs OpenCV: run `pip install "monai-fetalkd[stream]"`.') from None
+    require("To read or write video", "cv2")
+    import cv2
+
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 

@@ -14,6 +14,8 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels import convert_color_space, get_decoder
 
+from monai_fetalkd.utils.requirements import pip_install
+
 from ..codestream import Codestream, Coding
 from ..frame import FrameError, check_scans
 from ..guard import warn_once
@@ -214,7 +216,7 @@ def _decode_by_pydicom(path: str, frame: Codestream, form: PixelFormat) -> Pixel
     }[frame.coding]
     decoder = get_decoder(syntax)
     if not set(plugins) & set(decoder.available_plugins):
-        raise FrameError(path, f'its compression, {frame.coding.value}, needs `pip install "monai-fetalkd[frames]"`')
+        raise FrameError(path, f"its compression, {frame.coding.value}, needs `{pip_install('gdcm')}`")
     if not frame.has_tables:
         raise ValueError("it lacks its tables")
     form = replace(form, planar=0)
