@@ -55,7 +55,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         picture, text, target, anchor = match.groups()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         uri = _PAGES.get(path, path.removeprefix("docs/"))
-        if files.get_file_from_path(uri) is None and uri.startswith("tutorials/"):
+        if uri.startswith("tutorials/"):
             uri = uri.replace(".py", ".md")
         if files.get_file_from_path(uri) is None:
             if path.startswith("docs/") or picture:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.docs
 @pytest.fixture(scope="module")
 def site(project_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=project_dir, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
