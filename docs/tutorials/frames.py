@@ -4,9 +4,9 @@
 # You have frames in folders, one folder for each plane. This tutorial makes a datalist that is split by patient, checks
 # it, trains a teacher and a student on it, and reads the report: the commands you would type, one after the other.
 #
-# The frames here are generated: a *phantom*, drawings of six planes as a simulated probe would image them. **They are not
-# patients, and no number below says anything about a clinical use.** Put your own folder in their place. Networks and
-# epochs are so small that all of it takes about a minute on one CPU core; the last section says what to change.
+# The frames here are generated: a *phantom*, drawings of six planes as a simulated probe would image them. **They are
+# not patients, and no number below says anything about a clinical use.** Put your own folder in their place. Networks
+# and epochs are so small that all of it takes about a minute on one CPU core; the last section says what to change.
 
 # %%
 import json
@@ -33,8 +33,8 @@ def python(*arguments: str, status: int = 0) -> None:
 # %% [markdown]
 # ## The frames
 #
-# One folder for each class, and in it one folder for each patient: `frames/Fetal brain/patient-0007/3.png`. Pictures and DICOM
-# files may be mixed. A table of files is as good, see [From your frames to a network](../data.md).
+# One folder for each class, and in it one folder for each patient: `frames/Fetal brain/patient-0007/3.png`. Pictures
+# and DICOM files may be mixed. A table of files is as good, see [From your frames to a network](../data.md).
 
 # %%
 phantom = Path(make_phantom(work / "phantom", train=96, val=24, test=48, size=64))
@@ -48,8 +48,8 @@ print(*sorted(folder.name for folder in (work / "frames").iterdir()), sep="\n")
 # %% [markdown]
 # ## 1. Make a datalist
 #
-# The patient is the folder below the class. Patient names become salted hashes, and all frames of a patient go into the same
-# split. `--salt_file` keeps the salt, so that frames that come later can be added under the same hashes.
+# The patient is the folder below the class. Patient names become salted hashes, and all frames of a patient go into the
+# same split. `--salt_file` keeps the salt, so that frames that come later can be added under the same hashes.
 
 # %%
 python("-m", "monai_fetalkd", "datalist", "frames", "--output", "planes.json", "--salt_file", "salt.txt")
@@ -76,9 +76,10 @@ python("-m", "monai_fetalkd", "check", "leaky.json", status=1)
 # ## 3. Train
 #
 # One command trains the teacher, a student on labels alone for comparison, and the student in two stages: attention
-# transfer, then distillation. It ends with the test frames. `ultrasound.json` finds the scan sector, removes the burned-in
-# annotations around it, and augments as ultrasound varies. `phantom.json` makes the networks and frames small; leave it
-# out for real training. Any item of the configs can be changed on the command line, such as `--train#epochs`.
+# transfer, then distillation. It ends with the test frames. `ultrasound.json` finds the scan sector, removes the
+# burned-in annotations around it, and augments as ultrasound varies. `phantom.json` makes the networks and frames
+# small; leave it out for real training. Any item of the configs can be changed on the command line, such as
+# `--train#epochs`.
 
 # %%
 configs = [str(bundle / "configs" / name) for name in ("train.json", "phantom.json", "ultrasound.json")]
@@ -92,7 +93,7 @@ python("-m", "monai.bundle", "run", *training, *epochs)
 #
 # The table above is the short form. `run/eval` holds all of it:
 #
-# - `report.html`: one file to open in a browser and to send on. Metrics with intervals by patient, learning curves, confusion,
+# - `report.html`: one file to open in a browser. Metrics with intervals by patient, learning curves, confusion,
 #   calibration, attention maps, the worst mistakes, cost, provenance.
 # - `metrics.json`: every number, with its interval.
 # - `predictions/*.csv`: the probabilities of every test frame.
@@ -105,8 +106,8 @@ for name, network in metrics["networks"].items():
     print(f"{name}: accuracy {accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})")
 
 # %% [markdown]
-# The predictions are all that an evaluation needs, so networks that were trained elsewhere can be compared in the same way.
-# An interval of the difference that includes zero means: these patients do not show which network is better.
+# The predictions are all that an evaluation needs, so networks that were trained elsewhere can be compared in the same
+# way. An interval of the difference that includes zero means: these patients do not show which network is better.
 
 # %%
 predictions = sorted(str(path) for path in (work / "run" / "eval" / "predictions").glob("*.csv"))
@@ -122,7 +123,7 @@ python("-m", "monai_fetalkd", "evaluate", *predictions, "--repeats", "200")
 #     --bundle_root bundle --dataset_dir planes.json --output_dir runs/mine
 # ```
 #
-# This trains a ResNet-50 and a student of 0.70 M parameters at 224 x 224, for which a GPU is advisable. For classes other
-# than the six planes add `--class_names "['...', '...']"`. Next: [From your frames to a network](../data.md) for formats,
-# folds and privacy, [How good a network is](../evaluation.md) for the metrics, and [the student on an edge
+# This trains a ResNet-50 and a student of 0.70 M parameters at 224 x 224, for which a GPU is advisable. For classes
+# other than the six planes add `--class_names "['...', '...']"`. Next: [From your frames to a network](../data.md) for
+# formats, folds and privacy, [Evaluation](../evaluation.md) for the metrics, and [the student on an edge
 # device](../terminal.md) for the export.

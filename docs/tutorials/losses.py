@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The losses in PyTorch and in Lightning
 #
-# You have a training loop and want a smaller network. This tutorial adds knowledge distillation to a plain PyTorch loop,
-# and then to a `LightningModule`. It takes the losses and the feature taps of `monai_fetalkd` and nothing else of it: no
-# trainer, no bundle, no ultrasound.
+# You have a training loop and want a smaller network. This tutorial adds knowledge distillation to a plain PyTorch
+# loop, and then to a `LightningModule`. It takes the losses and the feature taps of `monai_fetalkd` and nothing else of
+# it: no trainer, no bundle, no ultrasound.
 #
 # The data are the 1,797 handwritten digits that scikit-learn brings along, so nothing is downloaded. It runs on one CPU
 # core in less than a minute.
@@ -65,8 +65,8 @@ print(f"teacher: {accuracy(teacher):.3f}")
 # ## The plain loop
 #
 # Two things are added to an ordinary loop. `FeatureTaps` reads hidden layers by their names in `named_modules()`: here
-# `"8"`, the activation before the pooling of the last block. It is active inside the `with` block and leaves the network
-# as it was. `DistillationLoss` is the weighted sum
+# `"8"`, the activation before the pooling of the last block. It is active inside the `with` block and leaves the
+# network as it was. `DistillationLoss` is the weighted sum
 #
 # $$\mathcal{L} = w_\text{ce}\,\mathcal{L}_\text{label} + w_\text{kd}\,\mathcal{L}_\text{soft} +
 # w_\text{at}\,\mathcal{L}_\text{attention}$$
@@ -154,8 +154,8 @@ print(f"student without labels: {accuracy(taught):.3f}")
 # ## In Lightning
 #
 # The same step in a `LightningModule`. One thing needs care. A module that is set as an attribute is registered:
-# Lightning would put the teacher into train mode, count its parameters and write it into every checkpoint. So the teacher
-# is kept in a tuple, which PyTorch does not look into, and moved to the device by hand.
+# Lightning would put the teacher into train mode, count its parameters and write it into every checkpoint. So the
+# teacher is kept in a tuple, which PyTorch does not look into, and moved to the device by hand.
 
 # %%
 import lightning
@@ -202,6 +202,6 @@ assert {name.partition(".")[0] for name in module.state_dict()} == {"student"}
 assert not teacher.training
 
 # %% [markdown]
-# Next: [which loss, when](../losses.md) for the other losses, [factors of other libraries](../translation.md) if you come
-# from torchdistill, timm or `KLDivLoss`, and [a 3-D U-Net with the trainers](segmentation.py), which do all of this
-# for you: eval mode, taps, AMP, checkpoints, several GPUs.
+# Next: [which loss, when](../losses.md) for the other losses, [factors of other libraries](../translation.md) if you
+# come from torchdistill, timm or `KLDivLoss`, and [a 3-D U-Net with the trainers](segmentation.py), which do all of
+# this for you: eval mode, taps, AMP, checkpoints, several GPUs.

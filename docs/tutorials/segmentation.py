@@ -1,8 +1,9 @@
 # %% [markdown]
 # # A 3-D U-Net in two stages
 #
-# This tutorial distils a MONAI U-Net into one of a fourteenth of its size, in three dimensions, with the trainers of both
-# stages. The trainers are MONAI `SupervisedTrainer`s, so handlers, AMP, inferers and validation are the ones you know.
+# This tutorial distils a MONAI U-Net into one of a fourteenth of its size, in three dimensions, with the trainers of
+# both stages. The trainers are MONAI `SupervisedTrainer`s, so handlers, AMP, inferers and validation are the ones you
+# know.
 #
 # The volumes are generated: noisy spheres of three grey levels. They show the way, not a gain: with perfect labels and
 # so few steps, a teacher has little to add. It takes less than a minute on one CPU core.
@@ -52,8 +53,8 @@ testing = DataLoader(volumes("testing", Compose(read)), batch_size=4)
 # %% [markdown]
 # ## Teacher and student
 #
-# Both are U-Nets of the same depth, so that their layers pair up by name. Where they do not, give `teacher_layers` as well.
-# `DiceCELoss` is the loss on labels in all trainings.
+# Both are U-Nets of the same depth, so that their layers pair up by name. Where they do not, give `teacher_layers` as
+# well. `DiceCELoss` is the loss on labels in all trainings.
 
 
 # %%
@@ -96,8 +97,8 @@ print(f"teacher: Dice {dice_of(teacher):.3f}")
 # ## Stage 1: attention transfer
 #
 # The student learns to attend where the teacher attends, at three layers. Labels play no part. `FeatureTaps` finds
-# layers by their names; these are the two encoders and the bottom of MONAI's U-Net. `trainer.state.output` holds the loss
-# of each layer under `at_<layer>`; with `decollate=False` it is that of the batch, else a list of its volumes.
+# layers by their names; these are the two encoders and the bottom of MONAI's U-Net. `trainer.state.output` holds the
+# loss of each layer under `at_<layer>`; with `decollate=False` it is that of the batch, else a list of its volumes.
 
 # %%
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
@@ -142,8 +143,8 @@ print({name: round(stage_2.state.output[name].item(), 3) for name in ("loss", "c
 print(f"student in two stages: Dice {dice_of(student):.3f}")
 
 # %% [markdown]
-# `network` of both trainers is the student alone. The teacher is asked in eval mode and without gradient, and is left as
-# it was, so a checkpoint of the trainer's network is a checkpoint of the student:
+# `network` of both trainers is the student alone. The teacher is asked in eval mode and without gradient, and is left
+# as it was, so a checkpoint of the trainer's network is a checkpoint of the student:
 
 # %%
 torch.save(student.state_dict(), folder / "student.pt")
@@ -152,8 +153,9 @@ print(f"{(folder / 'student.pt').stat().st_size / 1000:.0f} kB")
 # %% [markdown]
 # ## Compare it
 #
-# The student alone, with as many steps. Whether distillation gains anything on *your* volumes is what this number answers;
-# on these spheres it did not gain in the larger runs of [the starter bundle](../bundle.md#for-a-task-of-your-own).
+# The student alone, with as many steps. Whether distillation gains anything on *your* volumes is what this number
+# answers; on these spheres it did not gain in the larger runs of [the starter
+# bundle](../bundle.md#for-a-task-of-your-own).
 
 # %%
 set_determinism(0)

@@ -28,7 +28,9 @@ def test_no_page_loads_anything_from_elsewhere(site):
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"(?:https?:)?//", text), page
-        assert not re.findall(r"<link[^>]+rel=\"(?:stylesheet|preconnect|preload)\"[^>]+href=\"(?:https?:)?//", text), page
+        assert not re.findall(r"<link[^>]+rel=\"(?:stylesheet|preconnect|preload)\"[^>]+href=\"(?:https?:)?//", text), (
+            page
+        )
 
 
 def test_links_between_files_of_the_repository_are_links_between_pages(site):
@@ -58,8 +60,8 @@ def test_the_reference_shows_formulas_examples_and_links(site):
 @pytest.mark.parametrize(
     ("docstring", "expected"),
     [
-        ("See :class:`~torch.nn.Linear`.", '<code>Linear</code>'),
-        ("See :func:`a.b`.", '<code>a.b</code>'),
+        ("See :class:`~torch.nn.Linear`.", "<code>Linear</code>"),
+        ("See :func:`a.b`.", "<code>a.b</code>"),
         ("The power :math:`p\n  + 1`.", "The power $p + 1$."),
         ("As\n\n.. math::\n    x = 1\n\nfollows.", "$$\nx = 1\n$$"),
         ("As\n\n.. math::\n    x &= 1 \\\\\n    y &= 2\n", "\\begin{align*}"),
