@@ -16,6 +16,7 @@ from torch import nn
 
 from monai_fetalkd.bundle.workflow import config_item
 from monai_fetalkd.taps import FeatureTaps
+from monai_fetalkd.ultrasound.descriptions import check_weights
 from monai_fetalkd.ultrasound.frames import count_frames
 from monai_fetalkd.utils.checkpoints import load_weights
 
@@ -65,8 +66,9 @@ class Planes:
         self._looks: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
 
     def weights(self, file: str) -> Path:
-        """Path of the weights of a network."""
-        return self.output / "models" / file
+        """Path of the weights of a network: those of the bundle until training has left its own."""
+        own, shipped = (folder / "models" / file for folder in (self.output, self.bundle))
+        return shipped if not own.is_file() and shipped.is_file() and self._fits(shipped) else own
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         """A row for each frame of a file, as transforms read them."""
@@ -104,6 +106,15 @@ class Planes:
             for index, (name, score) in enumerate(zip(self.class_names, probabilities, strict=True))
         ]
         return {"label": self.class_names[int(probabilities.argmax())], "prediction": scores}
+
+    def _fits(self, weights: Path) -> bool:
+        """Whether weights are for the frames that the configs read."""
+        names = ("image_size", "class_names", "reading")
+        try:
+            check_weights(weights, **{name: self._parser.get_parsed_content(name) for name in names})
+        except ValueError:
+            return False
+        return True
 
     def _frame(self, row: dict[str, Any]) -> torch.Tensor:
         if self._preprocessing is None:

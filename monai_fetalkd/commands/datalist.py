@@ -4,7 +4,7 @@ SOURCE is one of
 
   the folder of FETAL_PLANES_DB as published
   a table of files (CSV or TSV), one row a frame
-  a folder per class, of pictures or of DICOM from the machine
+  a folder per class, of pictures or of DICOM from the scanner
   a folder or table of images with masks, for segmentation
   a datalist (JSON), to split it anew or into folds
 

@@ -19,7 +19,6 @@ _SET = ("calibration#per_class=2", "target=1e-6")
 @pytest.fixture
 def command(project_dir, tmp_path, monkeypatch):
     """Runs the command on a tiny network of the phantom's configs, with other arguments where given."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     configs = project_dir / "bundle" / "configs"
     (tmp_path / "tiny.json").write_text(json.dumps(_TINY))
     data = make_phantom(tmp_path / "phantom", train=12, val=6, test=6, size=32)

@@ -70,6 +70,8 @@ class Recognizer:
             raise FileNotFoundError(f"There is no exported network '{name}'.")
         sessions = open_sessions(name, backend, threads)
         self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
+        if self.metadata.get("task") == "segmentation":
+            raise ValueError(f"'{name}' segments frames and tells no planes: `stream` measures heads with it.")
         self._read_metadata(name)
         shape = (1, *self.preprocessing.size)
         if sessions[0].shape != shape:
