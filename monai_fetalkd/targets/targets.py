@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_fetalkd.teachers import Query, Targets, Teacher
+from monai_fetalkd.utils.hashing import hash_of_data
 from monai_fetalkd.utils.tensor import plain
 
 from .identity import identity_of
