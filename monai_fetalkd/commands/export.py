@@ -4,8 +4,8 @@ It needs the configs that trained the student, in the same order, for its networ
 through; export.json has to lie beside the first of them. The folder gets student.onnx, student.int8.onnx, student.pt2
 and the report export.json.
 
-Float32 files must give PyTorch's answer on every frame of the test split. The INT8 file, calibrated on training frames,
-must decide as they do on enough frames; otherwise it is not written, and the command ends with status 1.
+Float32 files must predict PyTorch's class on every frame of the test split. The INT8 file, calibrated on training
+frames, must predict it on enough of them; otherwise it is not written, and the command ends with status 1.
 
 For example
 
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
-    from monai_fetalkd.bundle.workflow import root_error
+    from monai_fetalkd.bundle.process import root_error
 
     folder = Path(arguments.config_file[0]).absolute().parent
     configs = [*arguments.config_file, str(folder / "export.json")]

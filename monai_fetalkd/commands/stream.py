@@ -2,16 +2,16 @@
 
 MODEL is an exported network (ONNX). SOURCE is one of
 
-  a file      multi-frame DICOM, or any other file of frames; every frame is answered
-  a video     AVI, MP4, MOV, MKV, WebM, MPEG and others that OpenCV reads; every frame is answered
-  a folder    of frames, in natural order of their names; every frame is answered
+  a file      multi-frame DICOM, or any other file of frames; every frame gets a prediction
+  a video     AVI, MP4, MOV, MKV, WebM, MPEG and others that OpenCV reads; every frame gets a prediction
+  a folder    of frames, in natural order of their names; every frame gets a prediction
   -           standard input: PNG or JPEG files one behind the other, or bare grey levels (--raw); the latest frame wins
   0, 1, ...   a capture device, by its number; the latest frame wins
 
 Where the latest frame wins, those that come while inference is busy are dropped and counted. A frame that cannot be
 decoded is counted and skipped.
 
-Each answer is one JSON line on standard output: frame, time_ms (in the loop), plane (null: undecided), probability
+Each frame gives one JSON line on standard output: frame, time_ms (in the loop), plane (null: undecided), probability
 (smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped (frames before
 it). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on standard error as
 text too. That files can be written is checked before the first frame, and files of an earlier stream are removed then:
@@ -21,7 +21,7 @@ Where MODEL is a segmentation network of the fetal head, each line tells frame, 
 pixels where the file does not tell the size of a pixel), ellipse (in pixels; null: no head), ms and dropped, and the
 overlay shows mask and ellipse. The options of planes (--best, --timeline, --threshold) are refused then.
 
-Ctrl-C, SIGTERM and a reader that leaves (| head) end the stream after the current frame, and all files are written.
+Ctrl-C, SIGTERM and a closed pipe (| head) end the stream after the current frame, and all files are written.
 The exit status is 0 at the end of the source, 130, 143 and 141 for these three, and 1 when no frame could be decoded or
 a file could not be written.
 
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("model", metavar="MODEL", help="the exported network (ONNX)")
     parser.add_argument("source", metavar="SOURCE", help="where the frames come from, see above")
-    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source tells")
+    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source says")
     parser.add_argument(
         "--raw", type=_size, metavar="WIDTHxHEIGHT", help="standard input is bare grey levels, one byte a pixel"
     )
@@ -64,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--realtime", action="store_true", help="play a file at its own pace, as if it were live: the latest frame wins"
     )
     parser.add_argument("--best", metavar="FOLDER", help="write the best frame of each plane here, as PNG")
-    parser.add_argument("--overlay", metavar="FILE", help="write the frames with their answers: .mp4 or .gif")
-    parser.add_argument("--timeline", metavar="PNG", help="write a figure of the answers over time")
+    parser.add_argument("--overlay", metavar="FILE", help="write the frames with the predictions: .mp4 or .gif")
+    parser.add_argument("--timeline", metavar="PNG", help="write a figure of the predictions over time")
     parser.add_argument(
         "--threshold",
         type=float,
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=3,
         metavar="FRAMES",
-        help="by how many frames the answer may lag behind a change of plane; 0 for no smoothing (3)",
+        help="by how many frames the prediction may lag behind a change of plane; 0 for no smoothing (3)",
     )
     parser.add_argument(
         "--backend", choices=("auto", "onnxruntime", "openvino"), default="auto", help="what runs the network (auto)"

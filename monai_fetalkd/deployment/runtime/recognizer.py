@@ -181,7 +181,7 @@ class Recognizer:
             raise ValueError(
                 f"'{name}' does not tell its {error} in its metadata: write it with `python -m monai_fetalkd export`."
             ) from None
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ class Segmenter:
             self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
         except KeyError as error:
             raise ValueError(f"'{name}' does not tell its {error} in its metadata: export it anew.") from None
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
         if self.preprocessing.crop:
             raise ValueError(f"'{name}' crops frames to the scan sector, from where masks are not brought back.")
