@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from monai.bundle import ConfigParser
 from monai.networks.utils import eval_mode
+from monai.utils import OptionalImportError
 from torch import nn
 
 from monai_fetalkd.utils.locks import hold_folder
@@ -248,7 +249,7 @@ def told_plainly(kind: type[BaseException], error: BaseException, trace: Traceba
             "another process of this job has ended: see what it or torchrun tells, and go on with the same command and "
             "--resume true."
         )
-    if not isinstance(error, (ValueError, OSError, FloatingPointError)):
+    if not isinstance(error, (ValueError, OSError, FloatingPointError, OptionalImportError)):
         sys.__excepthook__(kind, error, trace)
         return
     record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (told(error),), (kind, error, trace))
