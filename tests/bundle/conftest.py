@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -68,16 +69,18 @@ def frames_dir(tmp_path_factory) -> Path:
 
 
 @contextlib.contextmanager
-def _runs_end() -> Iterator[None]:
-    """Close and undo what a run sets for its process: the handlers of the root logger, and who prints errors."""
-    root, hook = logging.getLogger(), sys.excepthook
+def _monai_bundle() -> Iterator[None]:
+    """Be ``python -m monai.bundle``, and undo what a run sets for its process: log handlers, who prints errors."""
+    root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("monai.bundle.__main__", None))
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        yield
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
-    sys.excepthook = hook
 
 
 def _workflow(bundle_dir: Path, *configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
@@ -106,7 +109,7 @@ def workflow(bundle_dir, frames_dir, tmp_path):
         given = {"output_dir": str(tmp_path / "out"), "dataset_dir": str(frames_dir / "planes.csv"), **overrides}
         return _workflow(bundle_dir, *configs, kind=kind, **given)
 
-    with _runs_end():
+    with _monai_bundle():
         yield build
 
 
@@ -124,7 +127,7 @@ def run(workflow):
 def trained_once(bundle_dir, frames_dir, tmp_path_factory) -> Path:
     """The folder of a finished run of ``train.json`` with the defaults of ``run``; not to be written to."""
     folder = tmp_path_factory.mktemp("trained") / "out"
-    with _runs_end():
+    with _monai_bundle():
         _run(_workflow(bundle_dir, "train.json", output_dir=str(folder), dataset_dir=str(frames_dir / "planes.csv")))
     return folder
 
