@@ -13,7 +13,19 @@ import pytest
 
 import monai_fetalkd
 
-CORE = ["layouts", "outputs", "losses", "taps", "networks", "inferers", "teachers", "targets", "handlers", "engines"]
+CORE = [
+    "layouts",
+    "outputs",
+    "losses",
+    "taps",
+    "networks",
+    "inferers",
+    "teachers",
+    "targets",
+    "unlabelled",
+    "handlers",
+    "engines",
+]
 CORE += ["bundle", "active_learning"]
 ORDER = ["utils", "", *CORE, "ultrasound", "evaluation", "deployment", "commands", "__main__"]
 ROOT = Path(monai_fetalkd.__file__).parent

@@ -151,6 +151,7 @@ _KINDS = {
     **dict.fromkeys(("layers", "teacher_layers"), _NAMES),
     **dict.fromkeys(("cache_dir", "start_from"), _or_none(_PATH)),
     **dict.fromkeys(("initial", "inference_config"), _PATH),
+    "unlabelled_share": _number("from 0, below 1", lambda value: 0 <= value < 1),
     "threads": _or_none(_WHOLE),
     "device": _DEVICE,
 }

@@ -119,8 +119,10 @@ def _item(text: str) -> tuple[str, Any]:
 
 
 def _table(content: dict[str, Any]) -> str:
-    lines = [f"{'':18}{'bytes':>10}{'same class':>12}{'accuracy':>10}"]
+    score = "mean_dice" if "mean_dice" in content["student.onnx"] else "accuracy"
+    lines = [f"{'':18}{'bytes':>10}{'same class':>12}{score.replace('_', ' '):>10}"]
     for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
-        figures = content[name]
-        lines.append(f"{name:18}{figures['bytes']:>10,}{figures['agreement']:>12.2%}{figures['accuracy']:>10.3f}")
+        if figures := content.get(name):
+            value = "-" if figures[score] is None else f"{figures[score]:.3f}"
+            lines.append(f"{name:18}{figures['bytes']:>10,}{figures['agreement']:>12.2%}{value:>10}")
     return "\n".join(lines)

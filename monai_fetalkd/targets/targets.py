@@ -158,10 +158,11 @@ class StoredTeacher(Teacher):
         self._open = None
 
     def check_weights(self) -> None:
-        """Raise ``ValueError`` when the weights have changed in a way that leaves no trace in their versions."""
-        if self._open is not None and not np.allclose(
-            self._open.norms, _norms(self.teacher.networks()), rtol=1e-6, atol=0, equal_nan=True
-        ):
+        """Raise ``ValueError`` when the weights have changed, also where they were written through ``.data``.
+
+        That leaves no trace in their versions, so the bytes are hashed: once an epoch, not at each step.
+        """
+        if self._open is not None and self._open.digest != _digest(self.teacher.networks()):
             raise self._changed()
 
     def _changed(self) -> ValueError:
@@ -245,7 +246,7 @@ class StoredTeacher(Teacher):
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_KEY]
         store = TargetStore(self.settings.cache_dir / key, layout.row, self.views.rows, whole)
         networks = self.networks()
-        return _Open(store, layout, _versions(networks), _norms(networks))
+        return _Open(store, layout, _versions(networks), _digest(networks))
 
     def _keep(self, numbers: np.ndarray, computed: Targets, query: Query) -> Targets:
         """Store what is not stored yet, and give all as it is stored, so that each epoch learns from the same."""
@@ -296,7 +297,7 @@ class _Open(NamedTuple):
     store: TargetStore
     layout: TargetLayout
     versions: list[int]
-    norms: list[float]
+    digest: str
 
 
 def _versions(networks: Iterable[nn.Module]) -> list[int]:
@@ -304,9 +305,8 @@ def _versions(networks: Iterable[nn.Module]) -> list[int]:
     return [0 if tensor.is_inference() else tensor._version for tensor in _weights(networks)]
 
 
-def _norms(networks: Iterable[nn.Module]) -> list[float]:
-    floats = [tensor.detach().float() for tensor in _weights(networks) if tensor.is_floating_point()]
-    return torch.stack(torch._foreach_norm(floats)).tolist() if floats else []
+def _digest(networks: Iterable[nn.Module]) -> str:
+    return hash_of_data(list(_weights(networks)))
 
 
 def _weights(networks: Iterable[nn.Module]) -> Iterator[Tensor]:

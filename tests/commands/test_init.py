@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.networks.nets import UNet
 
@@ -20,6 +21,7 @@ from monai_fetalkd.__main__ import main
 from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.bundle.spheres import make_spheres
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
+from monai_fetalkd.unlabelled import NO_LABEL
 
 TINY = {
     "patch_size": [16, 16, 16],
@@ -105,6 +107,29 @@ def test_targets_are_per_voxel_and_attention_maps_are_volumes(trained):
     assert set(last) >= {"loss", "ce", "kd", "at"}
     assert set(last_of_stage_1) >= {f"at_{layer}" for layer in get("layers")}
     assert last["pred"].shape[1:] == (4, 16, 16, 16)
+
+
+def test_volumes_without_segmentation_teach_too(bundle, tmp_path):
+    spheres = make_spheres(tmp_path / "spheres", train=4, val=2, test=2, size=16, unlabelled=6)
+    rows = json.loads(Path(spheres).read_text())["unlabelled"]
+    assert [set(row) for row in rows] == [{"image"}] * 6
+    stages = ["@run_teacher", "@run_baseline", "@run_attention", "@run_distillation"]
+    settings = {"unlabelled_share": 0.5, "run": stages, "patch_size": [20, 20, 20]}  # padded: not labels of background
+    flow = workflow(bundle, dataset_dir=spheres, output_dir=str(tmp_path / "out"), **settings)
+    flow.run_id = "run"
+    flow.initialize()
+    get = flow.parser.get_parsed_content
+    counts: dict[str, set[int]] = {}
+    for name in ("teacher", "baseline", "attention", "train"):
+        get(f"{name}#trainer").add_event_handler(
+            Events.ITERATION_COMPLETED,
+            lambda engine, name=name: counts.setdefault(name, set()).add(
+                sum(bool((label == NO_LABEL).all()) for label in engine.state.output["label"])
+            ),
+        )
+    flow.run()
+    assert counts == {"teacher": {0}, "baseline": {0}, "attention": {1}, "train": {1}}
+    assert get("train#trainer").state.iteration == 4  # a labelled volume in each batch of two
 
 
 def test_every_property_that_monai_asks_for_is_there(trained):

@@ -17,7 +17,7 @@ from ..levels import with_square_pixels
 from .display import display_levels
 from .elements import number
 from .fragments import ITEM, Fragment, locate_frames, read_fragments
-from .geometry import b_mode_region, pixel_ratio
+from .geometry import b_mode_pixel_size, b_mode_region, pixel_ratio
 from .header import UNDEFINED_LENGTH, Header, PixelElement, read_header
 from .pixels import Pixels, decode_codestream, decode_plain, decode_run_length, read_format
 from .times import frame_times
@@ -82,8 +82,11 @@ class DicomSource:
             pixels = self._decode(number)
             levels = display_levels(self._path, pixels, self._form.photometric, self._elements, number)
             region = b_mode_region(self._elements, self._form.rows, self._form.columns)
+            size = b_mode_pixel_size(self._elements, self._form.rows, self._form.columns)
             levels, region = with_square_pixels(levels, pixel_ratio(self._elements, number), region)
-            return Frame(levels, number, self.time(number), region)
+            if size is not None:
+                size = size[0] * self._form.rows / levels.shape[0], size[1] * self._form.columns / levels.shape[1]
+            return Frame(levels, number, self.time(number), region, size)
 
     def time(self, number: int) -> float | None:
         """Milliseconds from the first frame to this one, where the header tells."""
