@@ -23,6 +23,7 @@ from monai_fetalkd.evaluation.scores.intervals import (
     score_intervals,
 )
 from monai_fetalkd.evaluation.scores.predictions import Predictions, read_predictions
+from monai_fetalkd.evaluation.scores.text import interval_text
 from monai_fetalkd.evaluation.study.plan import Cell, Study
 from monai_fetalkd.utils.markdown import markdown_table
 
@@ -125,8 +126,8 @@ def study_table(result: Mapping[str, Any]) -> str:
             [
                 name,
                 str(low) if low == high else f"{low} to {high}",
-                *(_interval_text(arm["metrics"][metric]) for metric in _METRICS),
-                *("" if found is None else _interval_text(found["accuracy"], "+") for found in differences),
+                *(interval_text(arm["metrics"][metric]) for metric in _METRICS),
+                *("" if found is None else interval_text(found["accuracy"], "+") for found in differences),
                 ", ".join(f"{value:.3f}" for value in arm["accuracy_by_seed"].values()),
             ]
         )
@@ -256,8 +257,3 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | Non
         name: {key: None if math.isnan(value) else value for key, value in asdict(interval).items()}
         for name, interval in intervals.items()
     }
-
-
-def _interval_text(interval: Mapping[str, float | None], sign: str = "") -> str:
-    value, low, high = ("-" if number is None else f"{number:{sign}.3f}" for number in interval.values())
-    return value if interval["low"] is None else f"{value} ({low} to {high})"
