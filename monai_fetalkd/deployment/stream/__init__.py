@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .answers import Answer, Summary
-from .arrivals import Arrival, Source, paced
+from .answers import Answer, StreamSummary
+from .arrivals import Arrival, FrameStream, Latest, paced
 from .best import BestFrame, BestFrames, is_plane
-from .latest import Latest
 from .movies import Movie, open_movie
 from .overlay import Overlay
 from .smoothing import Smoothing
@@ -18,13 +17,13 @@ __all__ = [
     "BestFrame",
     "BestFrames",
     "FrameRecognizer",
+    "FrameStream",
     "Latest",
     "Movie",
     "Overlay",
     "Smoothing",
-    "Source",
     "Stream",
-    "Summary",
+    "StreamSummary",
     "is_plane",
     "open_movie",
     "open_source",

@@ -12,9 +12,8 @@ import numpy as np
 
 from monai_fetalkd.ultrasound.frames import FrameError
 
-from .answers import Answer, Durations, Summary
-from .arrivals import Arrival
-from .latest import Latest
+from .answers import Answer, Durations, StreamSummary
+from .arrivals import Arrival, Latest
 from .smoothing import Smoothing
 
 __all__ = ["FrameRecognizer", "Stream"]
@@ -103,10 +102,10 @@ class Stream:
             self._latest.stop()
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> StreamSummary:
         """What has become of the frames so far."""
         dropped = self._dropped
-        return Summary(
+        return StreamSummary(
             seen=self._answered + dropped + self._undecodable,
             answered=self._answered,
             dropped=dropped,
