@@ -119,7 +119,7 @@ def test_defaults_are_the_real_sizes(workflow, bundle_dir, tiny):
         flow.parser[key] = _item(json.loads((bundle_dir / "configs" / "train.json").read_text()), key)
     flow.initialize()
     get = flow.parser.get_parsed_content
-    assert get("image_shape") == [1, 224, 224]
+    assert get("image_shape") == [1, 128, 128]
     assert sum(p.numel() for p in get("teacher#network").parameters()) == pytest.approx(23.5e6, rel=0.01)
     assert sum(p.numel() for p in get("student").parameters()) < 0.8e6
 

@@ -68,6 +68,8 @@ class Recognizer:
             raise FileNotFoundError(f"There is no exported network '{name}'.")
         sessions = open_sessions(name, backend, threads)
         self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
+        if self.metadata.get("task") == "segmentation":
+            raise ValueError(f"'{name}' segments frames and tells no planes: `stream` measures heads with it.")
         self._read_metadata(name)
         shape = (1, *self.preprocessing.size)
         if sessions[0].shape != shape:
@@ -179,7 +181,7 @@ class Recognizer:
             raise ValueError(
                 f"'{name}' does not tell its {error} in its metadata: write it with `python -m monai_fetalkd export`."
             ) from None
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:

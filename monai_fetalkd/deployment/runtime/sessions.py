@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from threading import Lock
 from typing import Protocol
@@ -142,7 +142,7 @@ def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Se
     return [_SESSIONS[name](path, threads) for name in installed]
 
 
-def fastest(sessions: Sequence[Session], inputs: np.ndarray) -> Session:
+def fastest(sessions: Sequence[Session], inputs: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> Session:
     """The first session, unless another is faster by more than a tenth.
 
     The median of nine calls each counts, made in turns, after one that warms up.
@@ -150,6 +150,7 @@ def fastest(sessions: Sequence[Session], inputs: np.ndarray) -> Session:
     Args:
         sessions: the same network on several runtimes.
         inputs: a batch to time them with.
+        clock: the time in seconds.
 
     Returns:
         One of the sessions.
@@ -159,9 +160,9 @@ def fastest(sessions: Sequence[Session], inputs: np.ndarray) -> Session:
     seconds = np.empty((1 + _ROUNDS, len(sessions)))
     for turn in seconds:
         for number, session in enumerate(sessions):
-            start = time.perf_counter()
+            start = clock()
             session(inputs, "logits")
-            turn[number] = time.perf_counter() - start
+            turn[number] = clock() - start
     shares = np.median(seconds[1:], axis=0)
     shares[0] *= _MARGIN
     return sessions[int(shares.argmin())]

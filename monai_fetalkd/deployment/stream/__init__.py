@@ -5,6 +5,8 @@ from __future__ import annotations
 from .answers import Answer, StreamSummary
 from .arrivals import Arrival, FrameStream, Latest, paced
 from .best import BestFrame, BestFrames, is_plane
+from .heads import FrameSegmenter, HeadAnswer, HeadOverlay, HeadStream
+from .loop import FrameLoop
 from .movies import Movie, open_movie
 from .overlay import Overlay
 from .smoothing import Smoothing
@@ -16,8 +18,13 @@ __all__ = [
     "Arrival",
     "BestFrame",
     "BestFrames",
+    "FrameLoop",
     "FrameRecognizer",
+    "FrameSegmenter",
     "FrameStream",
+    "HeadAnswer",
+    "HeadOverlay",
+    "HeadStream",
     "Latest",
     "Movie",
     "Overlay",

@@ -16,6 +16,8 @@ __all__ = ["Arm", "Cell", "Study"]
 _ONE_THREAD = {"num_workers": 0, "threads": 1}  # of PyTorch, as cells run side by side
 _CHECKPOINT = "model.pt"
 
+CHOSEN = "chosen on validation"  # the row of a nested study
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -98,6 +100,8 @@ class Study:
         references: the scored arms that all others are compared to.
         seeds: seeds of the runs.
         folds: number of patient-grouped folds of all frames; the data's own split without it.
+        nested: whether the table speaks of the whole recipe, its choice included: the student of each fold is chosen on
+            the validation frames of that fold, and seeds are resampled along with patients.
         set: items of the config to override in every arm.
 
     Raises:
@@ -116,6 +120,7 @@ class Study:
     references: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     folds: int | None = None
+    nested: bool = False
     set: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,6 +134,8 @@ class Study:
         folders = [_slug(name) for name in self.arms]
         if len(set(folders)) < len(folders):
             raise ValueError(f"Two arms would share a folder: name them apart ({', '.join(self.arms)}).")
+        if self.nested and CHOSEN in self.arms:
+            raise ValueError(f"The name '{CHOSEN}' is that of the row that a nested study adds: rename the arm.")
         if self.folds is not None and self.folds < 3:
             raise ValueError(f"One fold tests and one validates: folds must be 3 or more, got {self.folds}.")
         self.with_needs(self.arms)
