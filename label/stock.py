@@ -66,6 +66,8 @@ def make_stock_bundle(bundle: Path, target: Path, configs: list[str], weights: P
     (target / "models").mkdir()
     if weights is not None:
         shutil.copy(weights, target / "models" / "model.pt")
+        if (description := weights.with_suffix(".json")).is_file():  # the classes that it was trained on
+            shutil.copy(description, target / "models" / "model.json")
         if (teacher := weights.with_name("teacher.pt")).is_file():
             shutil.copy(teacher, target / "models" / "teacher.pt")
 

@@ -14,6 +14,7 @@ from fastapi import HTTPException
 from monai.bundle import ConfigParser
 from torch import nn
 
+from monai_fetalkd.bundle.workflow import config_item
 from monai_fetalkd.taps import FeatureTaps
 from monai_fetalkd.ultrasound.descriptions import check_weights
 from monai_fetalkd.ultrasound.frames import count_frames
@@ -37,12 +38,16 @@ class Planes:
         bundle: folder of the bundle.
         configs: configs to lay over ``train.json``: names in the bundle, or paths.
         output: where training writes; weights are in its folder ``models``.
+        class_names: the classes; by default those that the student there was trained on, else those of the bundle's
+            metadata.
 
     Raises:
         FileNotFoundError: when the bundle or a config is not there.
     """
 
-    def __init__(self, bundle: Path, configs: Sequence[str], output: Path) -> None:
+    def __init__(
+        self, bundle: Path, configs: Sequence[str], output: Path, class_names: Sequence[str] | None = None
+    ) -> None:
         self.bundle = Path(os.path.abspath(bundle))
         self.output = Path(os.path.abspath(output))
         folder = self.bundle / "configs"
@@ -53,7 +58,9 @@ class Planes:
         self._parser = ConfigParser()
         self._parser.read_config(self.configs)
         self._parser.update({"bundle_root": str(self.bundle), "output_dir": str(self.output)})
-        self.class_names: list[str] = self._parser.get_parsed_content("class_names")
+        inference, student = folder / "inference.json", str(self.weights("model.pt"))
+        self.class_names = list(class_names or config_item(inference, "class_names", ckpt=student))
+        self._parser["class_names"] = self.class_names
         self._preprocessing: Any = None
         self._networks: dict[str, tuple[tuple[int, int], nn.Module]] = {}
         self._looks: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}

@@ -84,6 +84,7 @@ def check_names(
         ...
         ValueError: Nothing uses 'epoch' (near names: epochs): correct the name or leave it out.
     """
+    parser = ConfigParser(parser.get())  # not the one that runs: it would forget what it has made, and make it again
     parser.resolve_macro_and_relative_ids()
     config = {name: value for name, value in parser.get().items() if not name.startswith("_")}
     used = set(_references(config)) | _READ_BY_MONAI | {entry.replace("#", _SEP) for entry in entries}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
     if metadata.is_file():  # as MONAI's ConfigWorkflow does
         parser.read_meta(str(metadata))
     parser.update(overrides)
-    return parser.get_parsed_content(item)
+    with _quiet_readers():
+        return parser.get_parsed_content(item)
 
 
 def fitting_threads(num_workers: int) -> int:
@@ -173,6 +176,20 @@ def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int]
                 f"The {name} gives logits of shape {tuple(logits.shape)} for a frame, "
                 f"but there are {len(class_names)} classes: {', '.join(class_names)}."
             )
+
+
+@contextmanager
+def _quiet_readers() -> Iterator[None]:
+    """Without what MONAI's ``LoadImage`` says of a decoder for CUDA, which it looks for with every reader."""
+    plugin = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    before = plugin.level
+    plugin.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
+            yield
+    finally:
+        plugin.setLevel(before)
 
 
 def _log_to(to_file: logging.FileHandler) -> None:

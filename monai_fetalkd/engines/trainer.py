@@ -113,6 +113,8 @@ class TeacherStudentTrainer(SupervisedTrainer, ABC):
             student=self.network, loss=loss_function, layers=layers, layout=student_layout, output=student_output
         )
         self.teacher = asked if targets is None else self._stored(asked, targets, train_data_loader, layers)
+        # after the handlers that load the teacher's weights
+        self.add_event_handler(Events.STARTED, lambda: asked.start(train_data_loader, self.state.device))
         self._mask_key = mask_key
         self._step = self.task if wrapper is None else _wrapped_alike(self.task, wrapper)
         self._single_inferer: Inferer = self.inferer  # type: ignore[has-type]

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import monai
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from monai_fetalkd.teachers import Query, Targets, Teacher
-from monai_fetalkd.utils.hashing import hash_of_code, hash_of_data
+from monai_fetalkd.utils.hashing import hash_of_data
 from monai_fetalkd.utils.tensor import plain
 
+from .identity import identity_of
 from .layout import FeatureType, TargetLayout
 from .store import TargetStore
 from .views import FixedViews
@@ -188,21 +188,11 @@ class StoredTeacher(Teacher):
 
     def _manifest(self, query: Query) -> dict[str, Any]:
         device = query.inputs.device.type
-        networks, inferer = self.teacher.networks(), query.inferer
         return {
             **self.views.description(),
+            **identity_of(self.teacher, query.inferer),
             "dtype": self.settings.dtype,
-            "teacher": ", ".join(type(network).__name__ for network in networks),
-            "hash_of_teacher": hash_of_data(
-                [self.teacher.describe(), *([repr(network), network.state_dict()] for network in networks)]
-            ),
-            "hash_of_code": hash_of_code(module for network in networks for module in network.modules()),
-            "inferer": type(inferer).__qualname__,
-            # what an inferer remembers of its calls is private
-            "hash_of_inferer": hash_of_data({k: v for k, v in vars(inferer).items() if not k.startswith("_")}),
             "autocast": str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
-            "torch": torch.__version__,
-            "monai": monai.__version__,
         }
 
     def _find(self, manifest: dict[str, Any], query: Query) -> _Open | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_fetalkd.utils.files import written_whole
+from monai_fetalkd.utils.machine import machine_error
 
 __all__ = ["copy_weights", "fit_names", "load_weights", "read_checkpoint", "read_state_dict", "save_weights"]
 
@@ -82,6 +83,8 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
+        if (of_the_machine := machine_error(error)) is not None:  # the file is not to blame
+            raise of_the_machine from None
         # torch answers a damaged, foreign or unsafe file with half a dozen types of exception, and pages of advice to
         # run the code in it, which must not be passed on
         cause = None if isinstance(error, UnpicklingError) else error

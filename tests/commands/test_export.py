@@ -9,7 +9,7 @@ import pytest
 from monai_fetalkd.__main__ import main
 from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.networks import student_resnet
-from monai_fetalkd.ultrasound.data import make_phantom
+from monai_fetalkd.ultrasound.data import PLANE_NAMES, make_phantom
 from monai_fetalkd.utils.checkpoints import save_weights
 
 _TINY = {"image_size": [32, 32], "num_workers": 0, "network_def#width": 2}
@@ -100,7 +100,7 @@ def test_a_slip_in_an_item_is_told(command, capsys, tmp_path, change, told):
 
 
 def test_a_network_that_was_trained_at_another_size_is_refused(command, capsys, tmp_path):
-    about = {"image_size": [64, 64], "class_names": ["brain"], "crop": False}
+    about = {"image_size": [64, 64], "class_names": list(PLANE_NAMES), "crop": False}
     (tmp_path / "model.json").write_text(json.dumps(about))
     assert command() == 1
     said = capsys.readouterr().err

@@ -26,7 +26,7 @@ from monai_fetalkd.utils.checkpoints import load_weights
 from monai_fetalkd.utils.files import written_whole
 from monai_fetalkd.utils.machine import check_writable
 
-from .files import trace, write_onnx, write_program
+from .formats import trace, write_onnx, write_program
 from .verification import check_preprocessing, logits_of
 
 __all__ = ["SegmentationExport"]
@@ -155,9 +155,7 @@ class SegmentationExport:
                 )
         return content
 
-    def _compare(
-        self, logits: NDArray[np.float32], reference: NDArray[np.float32], labels: Tensor
-    ) -> dict[str, float | None]:
+    def _compare(self, logits: NDArray[np.float32], reference: NDArray[np.float32], labels: Tensor) -> dict[str, Any]:
         classes = torch.from_numpy(logits).argmax(dim=1, keepdim=True)
         count = len(self.class_names)
         dice = compute_dice(one_hot(classes, count), one_hot(labels, count), include_background=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .answers import Answer, Summary
-from .arrivals import Arrival, Source, paced
+from .answers import Answer, StreamSummary
+from .arrivals import Arrival, FrameStream, Latest, paced
 from .best import BestFrame, BestFrames, is_plane
-from .latest import Latest
+from .heads import FrameSegmenter, HeadAnswer, HeadOverlay, HeadStream
+from .loop import FrameLoop
 from .movies import Movie, open_movie
 from .overlay import Overlay
 from .smoothing import Smoothing
@@ -17,14 +18,19 @@ __all__ = [
     "Arrival",
     "BestFrame",
     "BestFrames",
+    "FrameLoop",
     "FrameRecognizer",
+    "FrameSegmenter",
+    "FrameStream",
+    "HeadAnswer",
+    "HeadOverlay",
+    "HeadStream",
     "Latest",
     "Movie",
     "Overlay",
     "Smoothing",
-    "Source",
     "Stream",
-    "Summary",
+    "StreamSummary",
     "is_plane",
     "open_movie",
     "open_source",
