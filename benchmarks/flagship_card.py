@@ -35,10 +35,9 @@ def main() -> None:
     parser.add_argument("--split", default="val", help="rows of planes.csv that nobody was trained on (val)")
     arguments = parser.parse_args()
     recognizer = Recognizer(arguments.model, backend="onnxruntime")
-    for reading in ("whole", "sector"):
-        print(f"\n{reading} frames, rows '{arguments.split}'\n")
-        rows = [row for row in _rows(arguments.frames / f"{reading}.csv") if row["split"] == arguments.split]
-        print(_planes(recognizer, rows))
+    print(f"\nrows '{arguments.split}'\n")
+    rows = [row for row in _rows(arguments.frames / "whole.csv") if row["split"] == arguments.split]
+    print(_planes(recognizer, rows))
     print(f"\nother pictures (threshold {recognizer.threshold})\n")
     print(_others(recognizer, arguments.data))
 

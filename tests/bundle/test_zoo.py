@@ -90,7 +90,7 @@ def test_metadata_follow_their_schema(in_the_zoo, shared_dir):
 
 def test_texts_are_as_the_commit_hooks_leave_them(in_the_zoo, tracked):
     assert len({str(path).lower() for path in tracked}) == len(tracked)
-    for path in tracked:
+    for path in (path for path in tracked if path.suffix not in (".pt", ".onnx")):
         text = (in_the_zoo / path).read_text()
         assert text.endswith("\n"), path
         assert not text.endswith("\n\n"), path
@@ -101,7 +101,7 @@ def test_texts_are_as_the_commit_hooks_leave_them(in_the_zoo, tracked):
 
 def test_no_path_names_a_person_or_a_machine(in_the_zoo, tracked):
     for path in tracked:
-        assert not re.search(r"/(home|root|Users|workspace)/", (in_the_zoo / path).read_text()), path
+        assert not re.search(rb"/(home|root|Users|workspace)/", (in_the_zoo / path).read_bytes()), path
 
 
 def test_inference_has_the_ids_that_the_zoo_asks_for(in_the_zoo):
