@@ -29,9 +29,6 @@ __all__ = [
     "teacher_resnet",
 ]
 
-timm, _ = optional_import("timm")
-timm_optim, _ = optional_import("timm.optim")
-
 _LOWEST_ACTIVATION = -0.4  # below the minimum of all common activations
 _TEACHERS = {18: ("basic", (2, 2, 2, 2)), 34: ("basic", (3, 4, 6, 3)), 50: ("bottleneck", (3, 4, 6, 3))}
 
@@ -205,6 +202,7 @@ class PretrainedNetwork(nn.Module):
         if not isinstance(weights, bool):
             read_state_dict(weights)  # says what is wrong with a file better than timm does
             overlay = {"file": str(weights)}
+        timm, _ = optional_import("timm")
         self.network: nn.Module = timm.create_model(
             name,
             pretrained=bool(weights),
@@ -251,6 +249,7 @@ def layer_decay(
     """
 
     def optimizer(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        timm_optim, _ = optional_import("timm.optim")
         groups = timm_optim.param_groups_layer_decay(network.network, weight_decay=weight_decay, layer_decay=decay)
         for group in groups:
             group["lr"] = lr * group.pop("lr_scale")

@@ -17,6 +17,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, Subset
@@ -134,8 +135,8 @@ class FillLabeld(MapTransform):
 
     Args:
         keys: keys of the labels.
-        image_key: key of the image whose spatial size the label has, for segmentation; None is a label of the whole
-            image.
+        image_key: key of the image whose spatial size the label has, for segmentation, and metadata where the image has
+            them; None is a label of the whole image.
         channels: number of channels, or of classes where labels are vectors; None is a label without that axis.
         dtype: type of a label that is an array; that of the other labels, to be collated with them.
 
@@ -160,13 +161,16 @@ class FillLabeld(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Fill the labels of one item."""
+        return {**{key: self._label(data) for key in self.keys}, **data}
+
+    def _label(self, data: Mapping[Hashable, Any]) -> int | Tensor:
         shape = () if self.channels is None else (self.channels,)
-        if self.image_key is not None:
-            shape += tuple(data[self.image_key].shape[1:])
-        return {
-            **{key: torch.full(shape, NO_LABEL, dtype=self.dtype) if shape else NO_LABEL for key in self.keys},
-            **data,
-        }
+        if self.image_key is None:
+            return torch.full(shape, NO_LABEL, dtype=self.dtype) if shape else NO_LABEL
+        image = data[self.image_key]
+        label = torch.full((*shape, *image.shape[1:]), NO_LABEL, dtype=self.dtype)
+        # MONAI collates either kind of tensor, but no mixture of both
+        return MetaTensor(label, affine=image.affine) if isinstance(image, MetaTensor) else label
 
 
 def with_optional_label(transform: Compose, fill: FillLabeld) -> Compose:
@@ -185,8 +189,8 @@ def with_optional_label(transform: Compose, fill: FillLabeld) -> Compose:
     Example:
         >>> from monai.transforms import RandFlipd
         >>> both = with_optional_label(Compose([RandFlipd(["image", "label"])]), FillLabeld("label", "image", 1))
-        >>> both({"image": torch.ones(1, 2, 2)})["label"].unique()
-        tensor([-100.])
+        >>> both({"image": torch.ones(1, 2, 2)})["label"].unique().tolist()
+        [-100.0]
     """
     copied = copy.deepcopy(transform)
     for part in copied.flatten().transforms:

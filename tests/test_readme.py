@@ -59,7 +59,7 @@ def test_the_examples_of_the_page_on_distillation_run(project_dir):
     for example in blocks(project_dir, "python", "docs/distil.md"):
         exec(example, names)
     assert "at_layer2" in names["stage_1"]
-    for output in ("stage_2", "deep", "sigmoid", "regression", "hints", "ensemble"):
+    for output in ("stage_2", "deep", "sigmoid", "regression", "hints", "ensemble", "half_labelled", "soft_labels"):
         assert names[output]["kd"] > 0, output
     assert names["deep"]["pred"].shape == (2, 3, 16, 16, 16)
     assert {"hint", "at"} <= names["hints"].keys()
@@ -77,7 +77,7 @@ def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(projec
     assert capsys.readouterr().out == printed
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bundle/docs/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bundle/docs/README.md", "bundle/docs/model_card.md"]
 PAGES += [f"docs/{path.name}" for path in sorted((Path(__file__).parents[1] / "docs").glob("*.md"))]
 
 

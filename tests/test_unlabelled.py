@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Events
 from monai.data import CacheDataset, DataLoader, Dataset
 from monai.losses import DeepSupervisionLoss, DiceCELoss
-from monai.transforms import Compose, RandCropByPosNegLabeld, RandFlipd, SpatialPadd
+from monai.transforms import Compose, EnsureTyped, RandCropByPosNegLabeld, RandFlipd, SpatialPadd
 from torch import nn
 
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
@@ -46,6 +46,15 @@ def test_every_batch_of_every_rank_holds_both_kinds_in_proportion(
         assert {sum(index >= labelled for index in batch) for batch in found} == {hidden}
         shown += [index for batch in found for index in batch]
     assert set(range(labelled)) <= set(shown)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_step_through_the_batches_of_one(ranks):
+    dataset = Dataset(rows(7, 12))
+    one = batches(MixedSampler(dataset, 4 * ranks, 0.5, seed=3), 4 * ranks)
+    shares = [batches(MixedSampler(dataset, 4, 0.5, seed=3, num_replicas=ranks, rank=rank), 4) for rank in range(ranks)]
+    for number, batch in enumerate(one):
+        assert sorted(index for share in shares for index in share[number]) == sorted(batch)
 
 
 def test_all_items_of_a_kind_are_shown_equally_often_over_the_epochs():
@@ -114,6 +123,16 @@ def test_padding_is_no_label_of_an_unlabelled_volume():
     assert labelled.unique().tolist() == [0, 1]
     with pytest.raises(RuntimeError):  # the given transforms are as strict as before
         given({"image": torch.ones(1, 4, 4)})
+
+
+@pytest.mark.parametrize("track_meta", [False, True])
+def test_filled_labels_are_collated_with_the_others(track_meta):
+    both = ["image", "label"]
+    given = Compose([RandFlipd(both, prob=1.0), EnsureTyped(both, track_meta=track_meta)])
+    data = [{"image": torch.rand(1, 4, 4), "label": torch.ones(1, 4, 4)}, {"image": torch.rand(1, 4, 4)}]
+    dataset = Dataset(data, with_optional_label(given, FillLabeld("label", "image", channels=1)))
+    label = next(iter(DataLoader(dataset, batch_size=2)))["label"]
+    assert label.flatten(1).unique(dim=1).tolist() == [[1], [NO_LABEL]]
 
 
 def test_a_transform_that_works_by_the_label_is_refused():

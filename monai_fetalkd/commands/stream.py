@@ -104,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         network = Segmenter(arguments.model, backend=arguments.backend, threads=arguments.threads)
     else:
         network = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    written = [path for path in (arguments.best, arguments.timeline, arguments.overlay) if path]
+    _check_apart(arguments.source, arguments.model, written)
     with open_source(arguments.source, fps=arguments.fps, raw=arguments.raw) as source:
         pace = arguments.realtime and not source.live
         frames, live = paced(source) if pace else source, source.live or pace
@@ -146,12 +148,10 @@ def _outputs(
     from monai_fetalkd.utils.files import prepare_file
 
     if arguments.best:
-        _check_apart(arguments.source, arguments.best)
         best.prepare(arguments.best)
     yield _Output(best.add, lambda: best.write(arguments.best) if arguments.best else None)
     if arguments.timeline:
         timeline = Timeline(class_names)
-        _check_apart(arguments.source, arguments.timeline)
         prepare_file(arguments.timeline)
         yield _Output(lambda answer: timeline.add(answer.to_dict()), lambda: timeline.write(arguments.timeline))
     if arguments.overlay:
@@ -171,7 +171,6 @@ def _movie(arguments: argparse.Namespace, fps: float | None, overlay: Overlay | 
     from monai_fetalkd.utils.files import prepare_file
 
     movie, draw = open_movie(arguments.overlay, fps), cast(Callable[[Any], Any], overlay.draw)
-    _check_apart(arguments.source, arguments.overlay)
     prepare_file(arguments.overlay)
     return _Output(lambda answer: movie.add(draw(answer), answer.number, answer.time_ms), movie.close)
 
@@ -182,12 +181,21 @@ def _refuse_planes(arguments: argparse.Namespace) -> None:
             raise ValueError(f"'{arguments.model}' segments and tells no planes: leave out --{option}.")
 
 
-def _check_apart(source: str, output: str) -> None:
-    """Refuse to write over the frames that are read."""
-    read, written = Path(source).resolve(), Path(output).resolve()
-    is_inside = read.is_dir() and read in written.parents and written.exists()
-    if written == read or is_inside or (written == read.parent and read.suffix.lower() == ".png"):
-        raise ValueError(f"The output '{output}' would replace frames of the source '{source}': choose another place.")
+def _check_apart(source: str, model: str, outputs: Sequence[str]) -> None:
+    """Refuse to write over the frames and the network that are read, and to write two outputs into one place."""
+    read, seen = Path(source).resolve(), {Path(model).resolve()}
+    for output in outputs:
+        written = Path(output).resolve()
+        is_inside = read.is_dir() and read in written.parents and written.exists()
+        if written == read or is_inside or (written == read.parent and read.suffix.lower() == ".png"):
+            raise ValueError(
+                f"The output '{output}' would replace frames of the source '{source}': choose another place."
+            )
+        if written in seen:
+            raise ValueError(
+                f"The output '{output}' would replace the network, or another output: choose another place."
+            )
+        seen.add(written)
 
 
 def _answer_all(stream: Stream | HeadStream, outputs: Sequence[_Output]) -> Exception | None:

@@ -3,7 +3,11 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +215,50 @@ def test_an_interrupted_run_writes_what_is_missing(tmp_path):
     trained(loader, SoftLabelTeacher(network, tmp_path), Pointwise(2), epochs=1)
     assert network._asked == 3 + 1
     assert files == {path: path.read_bytes() for path in tmp_path.glob("*.npy")}
+
+
+@pytest.mark.slow  # two processes that import torch
+def test_a_run_that_was_killed_in_the_middle_goes_on(tmp_path, project_dir):
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_soft_labels as tests
+from monai_fetalkd.targets import SoftLabelTeacher
+
+class Killed(tests.Pointwise):
+    def forward(self, inputs):
+        if len(list(os.scandir({str(tmp_path)!r}))) == 3 and sys.argv[1] == "kill":  # a manifest and two volumes
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(inputs)
+
+network = Killed(2)
+loader = tests.DataLoader(tests.crops({str(tmp_path)!r}, 2))
+tests.trained(loader, SoftLabelTeacher(network, {str(tmp_path)!r}), tests.Pointwise(2))
+print("asked", network._asked)
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(project_dir)}
+    file = tmp_path.parent / f"{tmp_path.name}.py"  # one file, so that both runs have one code
+    file.write_text(script)
+    killed, resumed = (
+        subprocess.run(
+            [sys.executable, str(file), action], env=environment, capture_output=True, text=True, check=False
+        )
+        for action in ("kill", "resume")
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert "asked 1" in resumed.stdout, resumed.stderr[-500:]
+    assert len(list(tmp_path.iterdir())) == 1 + 3
+
+
+def test_ranks_share_the_volumes(tmp_path, in_ranks):
+    folder = tmp_path / "soft"
+
+    def one_rank():
+        network = Pointwise(2)
+        SoftLabelTeacher(network, folder).start(DataLoader(crops(folder, 2)), torch.device("cpu"))
+        return network._asked, len(list(folder.glob("*.npy")))
+
+    assert in_ranks(one_rank) == [(2, 3), (1, 3)]
 
 
 def test_a_disk_that_fills_leaves_no_half_file(tmp_path, monkeypatch):

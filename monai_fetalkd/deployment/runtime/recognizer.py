@@ -21,6 +21,8 @@ from .sessions import fastest, open_sessions
 
 __all__ = ["Recognizer"]
 
+_LARGEST_LOGIT = 1e6
+
 
 class Recognizer:
     r"""Class probabilities of frames, from a file that ``python -m monai_fetalkd export`` has written.
@@ -203,7 +205,7 @@ def _class_names(value: Any) -> tuple[str, ...]:
 
 
 def _temperature(value: float) -> float:
-    if not 0 < value < math.inf:
+    if not (0 < value < math.inf and math.isfinite(_LARGEST_LOGIT / value)):
         raise ValueError(f"the temperature is a number above 0, not {value}.")
     return value
 

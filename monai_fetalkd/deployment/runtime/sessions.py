@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from monai_fetalkd.utils.requirements import require
 
 __all__ = ["BACKENDS", "OnnxRuntimeSession", "OpenVinoSession", "Session", "fastest", "open_sessions"]
 
+_MOST_THREADS = 64  # or as many as there are cores: thousands of them stop the machine
 _ROUNDS = 9
 _MARGIN = 0.9  # a runtime must take less than this share of the default one's time
 
@@ -133,8 +135,8 @@ def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Se
     """
     if backend not in BACKENDS:
         raise ValueError(f"There is no runtime '{backend}': choose one of {', '.join(BACKENDS)}.")
-    if threads < 1:
-        raise ValueError(f"A network runs on one thread or more, not on {threads}.")
+    if not 1 <= threads <= max(_MOST_THREADS, os.cpu_count() or 1):
+        raise ValueError(f"A network runs on one thread or more, {_MOST_THREADS} at most, not on {threads}.")
     wanted = _SESSIONS if backend == "auto" else (backend,)
     installed = [name for name in wanted if find_spec(name)]
     if not installed:
