@@ -1,18 +1,17 @@
-"""What the studies of segmentation share: batches of labelled and unlabelled cases, arms, training, tables.
+"""What the studies of segmentation share: arms, batches of labelled and unlabelled cases, training.
 
 ``fetal_head.py`` and ``hippocampus.py`` say what is compared; ``docs/segmentation.md`` is the protocol.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,16 +22,12 @@ from monai.utils import set_determinism
 from torch import Tensor, nn
 
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
-from monai_fetalkd.evaluation.scores.resamples import group_resamples
 from monai_fetalkd.losses import DistillationLoss, SoftTargetLoss
 from monai_fetalkd.teachers import LiveTeacher, Query, Targets, Teacher
-from monai_fetalkd.utils.markdown import markdown_table
+from monai_fetalkd.unlabelled import NO_LABEL
 
-IGNORED = 255  # label of every pixel of a case without label
 TEACHER = "teacher"
 BASELINE = "labels alone"
-
-REPEATS = 2000  # of the bootstrap
 
 Augment = Callable[[dict[str, Tensor], torch.Generator], dict[str, Tensor]]
 
@@ -67,7 +62,7 @@ class Arm:
         attention_layers: its layers.
     """
 
-    loss: Callable[[], DistillationLoss] | None = None
+    loss: Callable[[], nn.Module] | None = None
     unlabelled: bool = True
     all_labels: bool = False
     layers: Sequence[str] = ()
@@ -110,17 +105,7 @@ class Task:
     lr: float = 0.005
 
 
-class LabelledCases(nn.Module):
-    """A loss on labels that counts the labelled cases of a batch alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loss = DiceCELoss(to_onehot_y=True, softmax=True)
-
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """The mean over the labelled cases; zero without one."""
-        labelled = (label != IGNORED).flatten(1).all(dim=1)
-        return self.loss(logits[labelled], label[labelled]) if labelled.any() else logits.sum() * 0.0
+label_loss = partial(DiceCELoss, to_onehot_y=True, softmax=True)
 
 
 def distillation(
@@ -129,7 +114,7 @@ def distillation(
     """Labels, logits of the teacher (soft targets of temperature 2 by default) and features."""
     return DistillationLoss(
         kd_weight=kd_weight,
-        label_loss=LabelledCases(),
+        label_loss=label_loss(),
         soft_target_loss=SoftTargetLoss(2.0) if soft_target_loss is None else soft_target_loss,
         feature_losses=features,
         feature_weights={name: {"rad": 1.0, "ifvd": 10.0}[name] for name in features},
@@ -199,7 +184,7 @@ def train(task: Task, folder: Path, name: str, labels: int, seed: int, teacher_p
     result = folder / "val.json"
     if result.is_file():
         return
-    start = time.monotonic()
+    start = time.process_time()
     set_determinism(seed)
     if teacher_path is None:
         network, steps = task.teacher(), task.teacher_steps
@@ -218,7 +203,7 @@ def train(task: Task, folder: Path, name: str, labels: int, seed: int, teacher_p
     torch.save(network.state_dict(), folder / "model.pt")
     val = task.cases.split("val")
     scores = {key: float(np.nanmean(values)) for key, values in task.scores(predict(network, val.images), val).items()}
-    scores["seconds"] = round(time.monotonic() - start)
+    scores["cpu_seconds"] = round(time.process_time() - start)
     result.write_text(json.dumps(scores))
     print(folder, scores, flush=True)
 
@@ -237,16 +222,16 @@ def _run(
     total = len(cases.rows)
     labelled = list(range(total)) if arm.all_labels else labelled_cases(total, labels, seed)
     unlabelled = sorted(set(range(total)) - set(labelled))
-    shown = {"image": cases.images, "label": cases.labels.clone()}
-    shown["label"][unlabelled] = IGNORED
+    shown = {"image": cases.images, "label": cases.labels.to(torch.int16)}
+    shown["label"][unlabelled] = NO_LABEL
     live = bool(arm.layers)
     if teacher is not None and arm.loss is not None and not live:
         shown["teacher"] = predict(teacher, cases.images)
     parts = [labelled, unlabelled] if arm.unlabelled and unlabelled else [labelled]
-    loss = LabelledCases() if arm.loss is None else arm.loss()
+    loss = label_loss() if arm.loss is None else arm.loss()
     optimizer = torch.optim.AdamW([*network.parameters(), *loss.parameters()], lr=task.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.lr, total_steps=steps + 1)
-    common = {
+    common: dict[str, Any] = {
         "device": "cpu",
         "max_epochs": 1,
         "train_data_loader": Batches(shown, parts, task.batch_size, steps, seed, task.augment),
@@ -261,115 +246,3 @@ def _run(
     else:
         asked = LiveTeacher(teacher) if live else StoredLogits()
         stage(teacher=asked, student_layers=list(arm.layers), **common).run()
-
-
-def trained(task: Task, output: Path, seeds: Sequence[int]) -> Iterator[tuple[int, int | None, str, Path]]:
-    """Seed, number of labels (None for the teacher), arm and folder of each network of the study."""
-    for seed in seeds:
-        yield seed, None, TEACHER, output / f"seed_{seed}" / TEACHER
-        for labels in task.budgets:
-            for name in task.arms:
-                folder = output / f"seed_{seed}" / f"labels_{labels}" / name.replace(" ", "_").replace(",", "")
-                yield seed, labels, name, folder
-
-
-def validation_table(task: Task, output: Path, seeds: Sequence[int]) -> str:
-    """Scores of the validation cases: mean over the seeds that are done, then each seed."""
-    found: dict[tuple[int | None, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _, labels, name, folder in trained(task, output, seeds):
-        if (path := folder / "val.json").is_file():
-            for key, value in json.loads(path.read_text()).items():
-                found[labels, name][key].append(value)
-    metrics = list(next(iter(found.values())))
-    rows = [["labels", "arm", *metrics]]
-    for (labels, name), scores in found.items():
-        texts = (
-            f"{np.mean(scores[key]):.3f} ({', '.join(f'{value:.3f}' for value in scores[key])})" for key in metrics
-        )
-        rows.append(["" if labels is None else str(labels), name, *texts])
-    return markdown_table(rows)
-
-
-def score_test(task: Task, output: Path, seeds: Sequence[int]) -> None:
-    """Score the test cases with all networks, once."""
-    path = output / "test.json"
-    if path.is_file():
-        raise SystemExit(f"The test cases have been scored: '{path}' is there.")
-    networks = list(trained(task, output, seeds))
-    if missing := [str(folder) for *_, folder in networks if not (folder / "val.json").is_file()]:
-        raise SystemExit(f"Train all networks first: {len(missing)} are missing, such as '{missing[0]}'.")
-    cases = task.cases.split("test")
-    found = []
-    for seed, labels, name, folder in networks:
-        network = task.teacher() if labels is None else task.student()
-        network.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
-        scores = {
-            key: values.tolist() for key, values in task.test_scores(predict(network, cases.images), cases).items()
-        }
-        found.append({"seed": seed, "labels": labels, "arm": name, "scores": scores})
-        print(f"seed {seed}, {labels} labels, {name}", flush=True)
-    path.write_text(json.dumps({"groups": [row[task.group] for row in cases.rows], "networks": found}))
-
-
-def test_table(output: Path) -> str:
-    """Test scores with 95 % intervals of resampled seeds and groups, and paired differences to labels alone."""
-    read = json.loads((output / "test.json").read_text())
-    seeds = sorted({network["seed"] for network in read["networks"]})
-    metrics = list(read["networks"][0]["scores"])
-    values: dict[tuple[int | None, str], np.ndarray] = {}  # [metrics, seeds, cases]
-    for network in read["networks"]:
-        key = network["labels"], network["arm"]
-        shape = len(metrics), len(seeds), len(read["groups"])
-        values.setdefault(key, np.full(shape, np.nan))[:, seeds.index(network["seed"])] = list(
-            network["scores"].values()
-        )
-    resampled = dict(zip(values, _resampled(np.stack(list(values.values())), read["groups"]), strict=True))
-    rows = [["labels", "arm", *metrics, f"{metrics[0]}, less labels alone", f"{metrics[0]}, of the teacher's"]]
-    for (labels, name), means in resampled.items():
-        row = ["" if labels is None else str(labels), name, *(_interval(mean) for mean in means.T)]
-        if labels is None:
-            rows.append([*row, "", ""])
-        else:
-            less = means[:, 0] - resampled[labels, BASELINE][:, 0]
-            rows.append([*row, _interval(less, "+"), _interval(means[:, 0] / resampled[None, TEACHER][:, 0])])
-    return markdown_table(rows)
-
-
-def _resampled(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """Means of ``[arms, metrics, seeds, cases]`` as they are and of each resample: ``[arms, 1 + repeats, metrics]``."""
-    generator = np.random.default_rng(0)
-    draws = chain([np.arange(len(groups))], group_resamples(groups, REPEATS))
-    means = []
-    for number, drawn in enumerate(draws):
-        count = values.shape[2]
-        chosen = generator.integers(count, size=count) if number else np.arange(count)
-        means.append(np.nanmean(values[:, :, chosen][..., drawn], axis=(2, 3)))
-    return np.stack(means, axis=1)
-
-
-def _interval(means: np.ndarray, sign: str = "") -> str:
-    low, high = np.quantile(means[1:], (0.025, 0.975))
-    return f"{means[0]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-
-def command(make_task: Callable[[Path], Task], description: str | None) -> None:
-    """Train what is missing, print the validation scores, or score the test cases."""
-    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("action", choices=["train", "validation", "test"])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="*", help="train these only")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    task = make_task(arguments.data)
-    if arguments.action == "train":
-        for seed, labels, name, folder in trained(task, arguments.output, arguments.seeds):
-            if labels is None or arguments.arms is None or name in arguments.arms:
-                teacher = None if labels is None else arguments.output / f"seed_{seed}" / TEACHER / "model.pt"
-                train(task, folder, name, labels or 0, seed, teacher)
-    elif arguments.action == "validation":
-        print(validation_table(task, arguments.output, arguments.seeds))
-    else:
-        score_test(task, arguments.output, arguments.seeds)
-        print(test_table(arguments.output))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dense_study import BASELINE, IGNORED, Arm, Cases, Task, command, distillation
+from dense_command import command
+from dense_study import BASELINE, Arm, Cases, Task, distillation
 from monai.metrics import compute_dice, compute_hausdorff_distance
 from monai.networks.nets import UNet
 from monai.networks.utils import one_hot
@@ -30,6 +31,7 @@ from monai_fetalkd.losses import (
     SoftDiceLoss,
 )
 from monai_fetalkd.ultrasound.biometry import head_circumference
+from monai_fetalkd.unlabelled import NO_LABEL
 
 FRAME = (540, 800)
 SIZE = (64, 96)
@@ -93,8 +95,8 @@ def augment(batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, T
     moved = dict(batch)
     moved["image"] = functional.grid_sample(batch["image"], grid, align_corners=False)
     label = functional.grid_sample(batch["label"].float(), grid, mode="nearest", align_corners=False)
-    label[(batch["label"] == IGNORED).flatten(1).all(dim=1)] = IGNORED
-    moved["label"] = label.to(torch.uint8)
+    label[(batch["label"] == NO_LABEL).flatten(1).all(dim=1)] = NO_LABEL
+    moved["label"] = label.to(torch.int16)
     if "teacher" in batch:
         moved["teacher"] = functional.grid_sample(batch["teacher"], grid, padding_mode="border", align_corners=False)
     gain, bias, gamma = (
@@ -127,8 +129,9 @@ def test_scores(logits: Tensor, cases: Cases, folder: Path) -> dict[str, np.ndar
     for mask, row in zip(masks(logits), cases.rows, strict=True):
         truth = np.asarray(Image.open(folder / row["mask"])) != 0
         pair = (torch.from_numpy(values)[None, None] for values in (mask, truth))
-        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95)
-        distances.append(float(distance) * float(row["pixel_size_mm"]))
+        distance = float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))
+        pixels = distance if np.isfinite(distance) else np.hypot(*FRAME)  # where nothing is found, the diagonal
+        distances.append(pixels * float(row["pixel_size_mm"]))
     return scores(logits, cases) | {"hd95_mm": np.array(distances)}
 
 
@@ -149,7 +152,7 @@ def task(folder: Path) -> Task:
         test_scores=partial(test_scores, folder=folder),
         batch_size=8,
         teacher_steps=500,
-        student_steps=400,
+        student_steps=1500,
         budgets=(40,),
         group="exam_id",
     )

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dense_study import BASELINE, Arm, Cases, Task, command, distillation
+from dense_command import command
+from dense_study import BASELINE, Arm, Cases, Task, distillation
 from monai.metrics import compute_dice
 from monai.networks.nets import UNet
 from monai.networks.utils import one_hot

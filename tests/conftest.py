@@ -5,17 +5,20 @@ import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import pytest
-import torch
 
 import monai_fetalkd  # noqa: F401, before a test imports onnxruntime, whose telemetry this switches off
 
-# the networks here are so small that a second thread costs more than it brings, ten times more on a busy machine
-torch.set_num_threads(1)
+if find_spec("torch"):  # the runtime is tested without it too, see noxfile.py
+    import ignite.distributed as idist
+    import torch
+
+    # the networks here are so small that a second thread costs more than it brings, ten times more on a busy machine
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from monai.data import create_test_image_3d
 from monai.utils import optional_import
 
 from monai_fetalkd.bundle.generated import holds_generated
+from monai_fetalkd.utils.files import folder_written_whole
 
 __all__ = ["SPHERE_NAMES", "make_spheres"]
 
@@ -73,18 +73,15 @@ def make_spheres(
     arguments = {"version": _VERSION, "train": train, "val": val, "test": test, "size": size, "seed": seed}
     arguments |= {"noise_permille": round(1000 * noise)} | ({"unlabelled": unlabelled} if unlabelled else {})
     if not holds_generated(path, _KIND, arguments):
-        # under another name until it is complete, so that a killed run can simply be started again
-        part = path.with_name(f"{path.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        (part / "volumes").mkdir(parents=True)
-        content = {
-            split: [_write_volume(part, split, [seed, number, index], size, noise) for index in range(count)]
-            for number, (split, count) in enumerate(splits.items())
-        }
         labels = {str(label): name for label, name in enumerate(SPHERE_NAMES)}
-        text = json.dumps({"name": "Spheres in noise", "labels": labels, _KIND: arguments, **content}, indent=1)
-        (part / "datalist.json").write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        with folder_written_whole(path) as part:  # so that a killed run can simply be started again
+            (part / "volumes").mkdir()
+            content = {
+                split: [_write_volume(part, split, [seed, number, index], size, noise) for index in range(count)]
+                for number, (split, count) in enumerate(splits.items())
+            }
+            text = json.dumps({"name": "Spheres in noise", "labels": labels, _KIND: arguments, **content}, indent=1)
+            (part / "datalist.json").write_text(text, encoding="utf-8")
     return str(path / "datalist.json")
 
 

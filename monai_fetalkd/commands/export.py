@@ -4,8 +4,8 @@ It needs the configs that trained the student, in the same order, for its networ
 through; export.json has to lie beside the first of them. The folder gets student.onnx, student.int8.onnx, student.pt2
 and the report export.json.
 
-Float32 files must give PyTorch's answer on every frame of the test split. The INT8 file, calibrated on training frames,
-must decide as they do on enough frames; otherwise it is not written, and the command ends with status 1.
+Float32 files must predict PyTorch's class on every frame of the test split. The INT8 file, calibrated on training
+frames, must predict it on enough of them; otherwise it is not written, and the command ends with status 1.
 
 For example
 
@@ -45,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agreement",
         type=share,
-        default=0.98,
         metavar="SHARE",
-        help="least share of frames on which INT8 decides as float32 does (0.98)",
+        help="least share of frames on which INT8 decides as float32 does (default: as the configs say, 0.98)",
     )
     parser.add_argument(
         "--set",
@@ -78,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
-    from monai_fetalkd.bundle.workflow import root_error
+    from monai_fetalkd.bundle.process import root_error
 
     folder = Path(arguments.config_file[0]).absolute().parent
     configs = [*arguments.config_file, str(folder / "export.json")]
@@ -89,12 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
         "bundle_root": str(folder.parent),
         "ckpt": arguments.ckpt,
         "export_dir": arguments.output_dir,
-        "agreement": arguments.agreement,
         "overwrite": arguments.overwrite,
         **dict(arguments.set),
     }
-    if arguments.dataset_dir is not None:
-        changes["dataset_dir"] = arguments.dataset_dir
+    given = {"dataset_dir": arguments.dataset_dir, "agreement": arguments.agreement}
+    changes |= {name: value for name, value in given.items() if value is not None}
     logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # it warns of the logging config that is left out
     workflow = ConfigWorkflow(config_file=configs, logging_file=False)
     set_items(workflow.parser, changes)

@@ -120,6 +120,7 @@ def compare_networks(
     networks: Networks,
     image_shape: Sequence[int],
     output: str | PathLike[str],
+    repeats: int = 40,
 ) -> dict[str, Any]:
     """Evaluate finished networks on the same data, measure their cost, print one table and write it as JSON.
 
@@ -130,6 +131,7 @@ def compare_networks(
         networks: network and its checkpoint, by name, in the order of the table.
         image_shape: channels and size of an image or patch, for the cost.
         output: the JSON file; an older one is replaced.
+        repeats: runs of each network that count for its time; fewer for networks that take seconds.
 
     Returns:
         What is written: for each network its ``"metrics"`` (a metric by class as a list) and its ``"cost"``.
@@ -142,7 +144,7 @@ def compare_networks(
         name: {key: torch.as_tensor(value).tolist() for key, value in state.metrics.items()}
         for name, state in _run_each(evaluator, networks)
     }
-    costs = network_costs(list(networks.values()), image_shape)
+    costs = network_costs(list(networks.values()), image_shape, repeats)
     content = {
         name: {"metrics": metrics[name], "cost": cost.as_dict()} for name, cost in zip(networks, costs, strict=True)
     }

@@ -46,6 +46,9 @@ class FixedViews(Dataset):
             now on.
         views: number of views of each frame.
         seed: seed of the views, from 0 to 2^32 - 1.
+        keep: keep each view in memory once it has been drawn. With a slim student and stored targets, drawing the views
+            takes more time than learning from them. It pays without workers, or with persistent ones, each of which
+            keeps its own.
 
     Raises:
         ValueError: when ``views`` is below 1 or a transform cannot be pickled; later, by an item that is no dictionary
@@ -65,7 +68,7 @@ class FixedViews(Dataset):
         [0, 2] [[-0.025 -0.032]]
     """
 
-    def __init__(self, dataset: Any, views: int, seed: int = 0) -> None:
+    def __init__(self, dataset: Any, views: int, seed: int = 0, keep: bool = False) -> None:
         if views < 1:
             raise ValueError(f"views must be 1 or more, got {views}: for a live teacher, use the dataset as it is")
         if isinstance(dataset, (SmartCacheDataset, IterableDataset)):
@@ -78,6 +81,8 @@ class FixedViews(Dataset):
         self.dataset = dataset
         self.views = views
         self.seed = seed
+        self.keep = keep
+        self._kept: dict[tuple[int, int], Any] = {}
         self._data, self._length = dataset.data, len(dataset)
         # in shared memory, where the workers of a loader see them change
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -147,7 +152,11 @@ class FixedViews(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f"there is no item {index} among {len(self)}")
         view = self.epoch % self.views
-        item = self._draw(index, view)
+        item = self._kept.get((index, view)) if self.keep else None
+        if item is None:
+            item = self._draw(index, view)
+            if self.keep:
+                self._kept[index, view] = item
         samples = _dictionaries(item, index)
         if len(samples) != self.samples:
             raise ValueError(
@@ -159,13 +168,14 @@ class FixedViews(Dataset):
         return numbered if isinstance(item, list) else numbered[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_own"}
+        return {name: value for name, value in vars(self).items() if name not in ("_own", "_kept")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for shared in (self._epoch, self._samples):
             shared.share_memory_()  # what a spawned worker gets is shared already, a deep copy is not
         self._own = threading.local()
+        self._kept = {}
 
     def _draw(self, index: int, view: int) -> Any:
         own = self._own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from monai_fetalkd.utils.machine import writing
 
-__all__ = ["prepare_file", "prepare_folder", "told_if_unwritten", "written_whole"]
+__all__ = ["folder_written_whole", "prepare_file", "prepare_folder", "told_if_unwritten", "written_whole"]
 
 _ROOM = 2**20  # bytes: less than that is a full disk
 
@@ -47,9 +48,53 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             with temporary.open("r+b") as file:  # Windows syncs only what is open for writing
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None and os.fspath(error.filename) == str(temporary):
+            error.filename, error.filename2 = os.fspath(path), None  # whoever asked knows this name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+@contextmanager
+def folder_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a folder under a temporary name of its own beside it, and give it its name once it is complete.
+
+    Whoever is killed in between leaves no folder of that name. Of several writers at the same time the first one to
+    finish wins, and the others leave what it has written.
+
+    Args:
+        path: the folder, which is absent or empty; those above it are made where they do not exist.
+
+    Yields:
+        The temporary folder to write into.
+
+    Raises:
+        OSError: when it cannot be written.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "frames"
+        >>> with folder_written_whole(path) as temporary:
+        ...     _ = (temporary / "note.txt").write_text("whole")
+        >>> [file.name for file in path.iterdir()]
+        ['note.txt']
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.part-{secrets.token_hex(8)}")
+    temporary.mkdir(parents=True)
+    try:
+        with writing(path):
+            yield temporary
+        with suppress(OSError):
+            path.rmdir()  # where it is empty: Windows replaces no folder
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def prepare_file(path: str | os.PathLike[str]) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ def frames_dir(tmp_path_factory) -> Path:
 @pytest.fixture
 def workflow(bundle_dir, frames_dir, tmp_path, monkeypatch):
     """Build a workflow of the bundle as ``python -m monai.bundle run`` does, with tiny networks and frames."""
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("monai.bundle.__main__", None))
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from monai.engines import SupervisedTrainer
 from PIL import Image
 
+from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 
 STAGES = {
@@ -119,7 +119,7 @@ def test_defaults_are_the_real_sizes(workflow, bundle_dir, tiny):
         flow.parser[key] = _item(json.loads((bundle_dir / "configs" / "train.json").read_text()), key)
     flow.initialize()
     get = flow.parser.get_parsed_content
-    assert get("image_shape") == [1, 224, 224]
+    assert get("image_shape") == [1, 128, 128]
     assert sum(p.numel() for p in get("teacher#network").parameters()) == pytest.approx(23.5e6, rel=0.01)
     assert sum(p.numel() for p in get("student").parameters()) < 0.8e6
 
@@ -237,7 +237,7 @@ def test_a_mistake_ends_in_one_sentence_and_loses_nothing(run, frames_dir, tmp_p
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the sentence is checked below
         run(**prepare(tmp_path / "case"))
     capsys.readouterr()
-    sys.excepthook(caught.type, caught.value, caught.tb)  # what the interpreter does at the end of the command
+    told_plainly(caught.type, caught.value, caught.tb)  # what the interpreter does at the end of the command
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1

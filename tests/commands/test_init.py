@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import monai
@@ -19,6 +18,7 @@ from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.networks.nets import UNet
 
 from monai_fetalkd.__main__ import main
+from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.bundle.spheres import make_spheres
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 from monai_fetalkd.unlabelled import NO_LABEL
@@ -52,10 +52,9 @@ def volumes(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def as_it_was():
     """Undo what a run does to this process."""
-    root, hook = logging.getLogger(), sys.excepthook
+    root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
-    sys.excepthook = hook
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:] = handlers
@@ -230,7 +229,7 @@ def test_a_mistake_is_told_in_one_sentence(bundle, volumes, tmp_path, capsys, ov
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the sentence is checked below
         run(workflow(bundle, **given), run_id)
     capsys.readouterr()
-    sys.excepthook(caught.type, caught.value, caught.tb)
+    told_plainly(caught.type, caught.value, caught.tb)
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1

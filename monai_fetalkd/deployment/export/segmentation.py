@@ -155,9 +155,7 @@ class SegmentationExport:
                 )
         return content
 
-    def _compare(
-        self, logits: NDArray[np.float32], reference: NDArray[np.float32], labels: Tensor
-    ) -> dict[str, float | None]:
+    def _compare(self, logits: NDArray[np.float32], reference: NDArray[np.float32], labels: Tensor) -> dict[str, Any]:
         classes = torch.from_numpy(logits).argmax(dim=1, keepdim=True)
         count = len(self.class_names)
         dice = compute_dice(one_hot(classes, count), one_hot(labels, count), include_background=False)

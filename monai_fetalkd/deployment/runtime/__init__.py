@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .preprocessing import Preprocessing
 from .recognizer import Recognizer
-from .segmenter import Segmenter
+from .segmenter import Segmenter, is_segmentation
 
-__all__ = ["Preprocessing", "Recognizer", "Segmenter"]
+__all__ = ["Preprocessing", "Recognizer", "Segmenter", "is_segmentation"]

@@ -14,7 +14,24 @@ from .letterbox import from_letterbox
 from .preprocessing import Preprocessing
 from .sessions import fastest, open_sessions
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "is_segmentation"]
+
+
+def is_segmentation(path: str | os.PathLike[str]) -> bool:
+    """Whether an exported network segments; False for one that recognises planes.
+
+    Args:
+        path: the ONNX file.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ImportError: when no runtime is installed.
+        ValueError: when the file cannot be loaded.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"There is no exported network '{name}'.")
+    return open_sessions(name)[0].metadata.get("task") == "segmentation"
 
 
 class Segmenter:
@@ -61,7 +78,7 @@ class Segmenter:
             self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
         except KeyError as error:
             raise ValueError(f"'{name}' does not tell its {error} in its metadata: export it anew.") from None
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
         if self.preprocessing.crop:
             raise ValueError(f"'{name}' crops frames to the scan sector, from where masks are not brought back.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from .answers import Answer, Summary
 from .arrivals import Arrival, Source, paced
 from .best import BestFrame, BestFrames, is_plane
+from .heads import FrameSegmenter, HeadAnswer, HeadOverlay, HeadStream
 from .latest import Latest
+from .loop import FrameLoop
 from .movies import Movie, open_movie
 from .overlay import Overlay
 from .smoothing import Smoothing
@@ -17,7 +19,12 @@ __all__ = [
     "Arrival",
     "BestFrame",
     "BestFrames",
+    "FrameLoop",
     "FrameRecognizer",
+    "FrameSegmenter",
+    "HeadAnswer",
+    "HeadOverlay",
+    "HeadStream",
     "Latest",
     "Movie",
     "Overlay",

@@ -66,7 +66,10 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
         elif name.isdecimal():
             yield stack.enter_context(open_video(int(name), fps))
         elif Path(name).is_dir():
-            yield Source(_folder(find_frames(name), fps), fps=fps)
+            rows = find_frames(name)
+            if not rows:
+                raise ValueError(f"There are no frames in the folder '{name}', such as .png, .jpg or DICOM files.")
+            yield Source(_folder(rows, fps), fps=fps)
         elif _is_video(name):
             yield stack.enter_context(open_video(name, fps))
         else:

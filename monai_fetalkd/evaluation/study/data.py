@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,7 @@ def _datalists(datalist: Datalist, folds: int | None) -> Iterator[tuple[str, Dat
         provenance = datalist.provenance | {"study": {"folds": folds, "fold": fold, "seed": _SPLIT_SEED}}
         held_out = {row["group"] for name in ("validation", "testing") for row in sections[name]}
         unlabelled = [row for row in datalist.unlabelled if row["group"] not in held_out]
-        yield (
-            f"fold_{fold}",
-            Datalist(datalist.path, datalist.class_names, sections, datalist.about, provenance, unlabelled),
-        )
+        yield f"fold_{fold}", replace(datalist, sections=sections, provenance=provenance, unlabelled=unlabelled)
 
 
 def _content(datalist: Datalist) -> list[Any]:

@@ -154,7 +154,9 @@ def test_a_network_that_was_not_exported_here_is_refused(tmp_path, backend, key)
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
+        ({"temperature": "1e-320"}, "metadata of .* damaged.*temperature"),
         ({"class_names": "["}, "metadata of .* damaged"),
+        ({"class_names": "[" * 100_000}, "metadata of .* damaged"),
         ({"class_names": "3"}, "metadata of .* damaged"),
         ({"class_names": '"abc"'}, "metadata of .* damaged.*abc"),
         ({"class_names": '["a", "a", "b"]'}, "metadata of .* damaged.*once"),

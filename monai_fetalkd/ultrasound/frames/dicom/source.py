@@ -70,7 +70,7 @@ class DicomSource:
             check_size(path, self._form.rows, self._form.columns)
             self.count = _count_frames(path, header)
             self._available = self._stream.seek(0, os.SEEK_END) - self._place.start
-            if self.count < 1 or self.count * _SMALLEST_FRAME > self._available:
+            if self.count * _SMALLEST_FRAME > self._available:
                 raise FrameError(path, f"its header tells of {self.count} frames, its pixel data is too short for them")
             self._is_encapsulated = self._holds_items()
             self._check_length()
@@ -159,6 +159,7 @@ def _check_syntax(path: str, syntax: uid.UID) -> None:
 
 def _count_frames(path: str, header: Header) -> int:
     count = number(header.elements, "NumberOfFrames")
-    if count is None and "NumberOfFrames" in header.elements:
-        warn_once(path, "its NumberOfFrames is no number, one frame is assumed")
+    if "NumberOfFrames" in header.elements and (count is None or count < 1):
+        warn_once(path, "its NumberOfFrames is no number from 1, one frame is assumed")
+        return 1
     return 1 if count is None else int(count)

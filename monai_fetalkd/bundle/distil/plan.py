@@ -1,0 +1,151 @@
+"""A distillation that can be written down: the teacher, the student, their pairs of layers and the kind of head."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from monai_fetalkd.utils.checkpoints import load_weights
+
+from .config import Component, Config, read_file
+from .heads import Head, head_of, label_loss_of
+from .pairing import pair_layers, run_once
+from .reading import TeacherBundle, build_network, read_bundle, removed_arguments
+from .widths import UnknownWidthError, reduced_arguments
+
+__all__ = ["DistillationPlan", "plan_distillation"]
+
+
+@dataclass(frozen=True)
+class DistillationPlan:
+    """Everything that a student bundle is written from.
+
+    Attributes:
+        teacher: the teacher bundle.
+        teacher_network: its network, on the meta device.
+        student_network: the student, on the meta device.
+        inference: the inference config of the student.
+        trained: the student's definition in training where it differs from that of inference, else None.
+        pairs: layers of student and teacher that are compared.
+        head: what the networks give.
+        output_shape: shape of the teacher's output for one image, of its main head where it has several.
+    """
+
+    teacher: TeacherBundle
+    teacher_network: nn.Module
+    student_network: nn.Module
+    inference: Config
+    trained: dict[str, Any] | None
+    pairs: list[tuple[str, str]]
+    head: Head
+    output_shape: tuple[int, ...]
+
+
+def plan_distillation(root: Path, reduce: float | None = None, student: Path | None = None) -> DistillationPlan:
+    """Read a teacher bundle, make its student, and pair their layers.
+
+    Args:
+        root: the teacher bundle; its modules must be importable, see :func:`~.config.importable`.
+        reduce: what widths are divided by, see :func:`~.widths.reduced_arguments`.
+        student: a file with the student's definition instead.
+
+    Returns:
+        The plan; nothing has been written.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: when the bundle cannot be read or its network not be distilled, in
+            one sentence.
+    """
+    teacher = read_bundle(root)
+    network = build_network(teacher.train, teacher.trained)
+    if not teacher.weights.is_file():
+        raise FileNotFoundError(
+            f"The bundle '{root}' has no weights '{teacher.weights}': download them (python -m monai.bundle "
+            "download_large_files), or train it first."
+        )
+    load_weights(network, teacher.weights)
+    network = network.to("meta")
+    try:
+        loss = teacher.train.value(teacher.trainer.arguments["loss_function"])
+    except KeyError:
+        raise ValueError(
+            f"The trainer '{teacher.trainer.id}' of '{teacher.train.path}' has no loss_function."
+        ) from None
+    output, _ = _run(network, teacher)
+    head = head_of(label_loss_of(loss), output)
+    shape = tuple((output if isinstance(output, Tensor) else next(iter(output))).shape)
+
+    definition = _definition(teacher.inference, teacher.definition, reduce, student)
+    inference = teacher.inference.replaced(teacher.definition.id, definition)
+    small = _built(inference, teacher.definition.id)
+    trained = None
+    if not _alike(teacher):
+        trained = _definition(teacher.train, teacher.trained, reduce, student)
+        small = _built(teacher.train.replaced(teacher.trained.id, trained), teacher.trained.id)
+    small = small.to("meta")
+    _run(small, teacher, "The student cannot be made so")
+    pairs = pair_layers(small, network, teacher.image_shape)
+    return DistillationPlan(teacher, network, small, inference, trained, pairs, head, shape)
+
+
+def current_definition(config: Config, component: Component) -> dict[str, Any]:
+    """A definition as it is written, without arguments that MONAI knows no more."""
+    removed = removed_arguments(component)
+    return {key: value for key, value in copy.deepcopy(config.get(component.id)).items() if key not in removed}
+
+
+def _definition(config: Config, component: Component, reduce: float | None, student: Path | None) -> dict[str, Any]:
+    if student is not None:
+        content = read_file(student)
+        definition = content if "_target_" in content else content.get("network_def")
+        if not isinstance(definition, dict) or "_target_" not in definition:
+            raise ValueError(f"'{student}' defines no network: it needs a _target_, or a 'network_def' that has one.")
+        return definition
+    return _reduced(config, component, 2.0 if reduce is None else reduce)
+
+
+def _reduced(config: Config, component: Component, reduce: float) -> dict[str, Any]:
+    """The definition with smaller widths, its own or, where it has none, those of a component it is made from."""
+    definition = current_definition(config, component)
+    try:
+        values = {key: config.value(id) for key, id in component.arguments.items() if key in definition}
+        return definition | reduced_arguments(component.target, values, reduce)
+    except UnknownWidthError:
+        for key, id in component.arguments.items():
+            inner = config.component(id) if isinstance(config.get(id), (str, dict)) else None
+            if inner is not None and callable(inner.target):
+                return definition | {key: _reduced(config, inner, reduce)}
+        raise
+
+
+def _alike(teacher: TeacherBundle) -> bool:
+    """Whether training and inference define the same network."""
+    one, other = teacher.trained, teacher.definition
+    if one.target is not other.target or one.arguments.keys() != other.arguments.keys():
+        return False
+    pairs = [
+        (teacher.train.value(one.arguments[key]), teacher.inference.value(other.arguments[key]))
+        for key in one.arguments
+    ]
+    return all(type(here) is type(there) and repr(here) == repr(there) for here, there in pairs)
+
+
+def _built(config: Config, id: str) -> nn.Module:
+    component = config.component(id)
+    assert component is not None
+    return build_network(config, component)
+
+
+def _run(network: nn.Module, teacher: TeacherBundle, problem: str = "") -> tuple[Any, Any]:
+    try:
+        return run_once(network, teacher.image_shape)
+    except Exception as error:  # a network may refuse an image in any way
+        metadata = teacher.root / "configs" / "metadata.json"
+        raise ValueError(
+            f"{problem or f'{metadata} does not name the input of the network'}: a {type(network).__name__} refuses an "
+            f"image of {teacher.image_shape} ({str(error).splitlines()[0]})."
+        ) from error

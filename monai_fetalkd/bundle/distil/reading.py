@@ -1,0 +1,278 @@
+"""The teacher: what a bundle trains, on what, and how it is judged, found through its configs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import monai
+from monai.bundle import ConfigParser
+from monai.bundle.scripts import _get_fake_spatial_shape
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import CheckpointLoader
+from packaging.version import Version
+from torch import nn
+
+from monai_fetalkd.bundle.process import root_error
+from monai_fetalkd.bundle.stages import distillation_stage, supervised_stage
+
+from .config import Component, Config
+
+__all__ = [
+    "TeacherBundle",
+    "build_network",
+    "checkpoint_path",
+    "network_definition",
+    "read_bundle",
+    "read_configs",
+    "removed_arguments",
+]
+
+_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class TeacherBundle:
+    """A bundle with a trained network.
+
+    Attributes:
+        root: its folder.
+        train: its training config.
+        inference: its inference config.
+        metadata: content of its ``metadata.json``.
+        trainer: the trainer, in ``train``.
+        evaluator: the evaluator that validates, in ``train``.
+        definition: the definition of the network, in ``inference``.
+        trained: the definition in ``train``.
+        weights: the trained weights.
+        image_shape: channels and size of the network's input.
+    """
+
+    root: Path
+    train: Config
+    inference: Config
+    metadata: dict[str, Any]
+    trainer: Component
+    evaluator: Component
+    definition: Component
+    trained: Component
+    weights: Path
+    image_shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.root.resolve().name
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        return str(self.metadata.get("version", "unknown"))
+
+
+def read_bundle(root: Path) -> TeacherBundle:
+    """Find network, data, loss, metric and weights of a bundle, whatever their ids are.
+
+    The trainer is the component whose class is MONAI's ``SupervisedTrainer`` or derived from it; its arguments lead to
+    everything else. The network is followed through references and expressions to its definition.
+
+    Args:
+        root: folder of the bundle; its modules must be importable, see :func:`~.config.importable`.
+
+    Returns:
+        What has been found.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle, no training or inference config, or no weights.
+        ValueError: when a config cannot be read, is of a newer MONAI, or has no such trainer, evaluator or network.
+    """
+    train, inference = read_configs(root)
+    metadata = _metadata(root)
+    trainer, evaluator = _trainer(train), _evaluator(train)
+    definition = network_definition(inference, inference)
+    return TeacherBundle(
+        root,
+        train,
+        inference,
+        metadata,
+        trainer,
+        evaluator,
+        definition,
+        _definition(train, trainer) or definition,
+        checkpoint_path(root, inference),
+        _image_shape(metadata),
+    )
+
+
+def read_configs(root: Path) -> tuple[Config, Config]:
+    """The configs of a bundle for training and for inference.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle, or it lacks one of them.
+        ValueError: when one cannot be read.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no bundle '{root}': give the folder of a bundle as --teacher.")
+    train, inference = (Config(_config_file(root, kind), root) for kind in ("train", "inference"))
+    return train, inference
+
+
+def network_definition(config: Config, inference: Config) -> Component:
+    """The definition of the network that a config trains or runs.
+
+    Args:
+        config: the config.
+        inference: the inference config, whose definition is taken where ``config`` reads it from there.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    found = _definition(config, _evaluator(config)) or _definition(inference, _evaluator(inference))
+    if found is None:
+        raise ValueError(f"The network of '{inference.path}' has no definition with a _target_ to make a student from.")
+    return found
+
+
+def build_network(config: Config, component: Component, **changes: Any) -> nn.Module:
+    """The network of a definition, on the CPU.
+
+    Args:
+        config: where the definition is written.
+        component: the definition.
+        changes: arguments to replace.
+
+    Returns:
+        The network, with its initial weights.
+
+    Raises:
+        ImportError: when its class cannot be imported.
+        ValueError: when its class refuses the arguments.
+    """
+    if component.target is None:
+        raise ImportError(
+            f"The network '{component.name}' of '{config.path}' cannot be imported: install what it needs, or correct "
+            "its name."
+        )
+    try:
+        arguments = {key: config.value(id) for key, id in component.arguments.items() if key not in changes}
+        network = component.target(**_understood(component.target, {**arguments, **changes}))
+    except Exception as error:  # a network may refuse its arguments in any way
+        raise ValueError(
+            f"The network '{component.name}' of '{config.path}' cannot be made with MONAI {monai.__version__}: "
+            f"{str(root_error(error)).splitlines()[0]}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"'{component.id}' of '{config.path}' makes a {type(network).__name__}, not a network.")
+    return network
+
+
+def removed_arguments(component: Component) -> list[str]:
+    """Arguments that MONAI's class had once and knows no more, without which the network is the same."""
+    parameters = inspect.signature(component.target).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return []
+    return [key for key in component.arguments if key not in parameters and key in _REMOVED.get(component.name, ())]
+
+
+# the size of the image, which SwinUNETR needs no more since MONAI 1.5
+_REMOVED = {"SwinUNETR": ("img_size",), "monai.networks.nets.SwinUNETR": ("img_size",)}
+
+
+def _understood(target: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    name = getattr(target, "__name__", "")
+    return {key: value for key, value in arguments.items() if key not in _REMOVED.get(name, ())}
+
+
+def _config_file(root: Path, kind: str) -> Path:
+    for suffix in _SUFFIXES:
+        path = root / "configs" / f"{kind}{suffix}"
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"The bundle '{root}' has no {'training' if kind == 'train' else kind} config 'configs/{kind}.json' (or .yaml), "
+        "from which data, loss and metric are taken."
+    )
+
+
+def _metadata(root: Path) -> dict[str, Any]:
+    path = root / "configs" / "metadata.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"The bundle '{root}' has no 'configs/metadata.json', which says the network's input.")
+    metadata = dict(ConfigParser.load_config_file(str(path)))
+    needed = str(metadata.get("monai_version", "0"))
+    if re.fullmatch(r"[\d.]+\w*", needed) and Version(needed).release[:2] > Version(monai.__version__).release[:2]:
+        raise ValueError(
+            f"The bundle '{root}' is of MONAI {needed}, but {monai.__version__} is installed: update MONAI."
+        )
+    return metadata
+
+
+def _trainer(train: Config) -> Component:
+    found = [one for one in train.components() if _is(one, SupervisedTrainer, distillation_stage, supervised_stage)]
+    if not found:
+        others = [one.name for one in train.components() if one.id.split("#")[-1] == "trainer"]
+        what = f"its trainer is {others[0]}" if others else "it has none"
+        raise ValueError(
+            f"'{train.path}' has no trainer of MONAI's class SupervisedTrainer ({what}): only what learns a label of "
+            "each image or voxel can be distilled."
+        )
+    trainer = next((one for one in found if one.id == "train#trainer"), found[0])
+    if "iteration_update" in trainer.arguments:
+        raise ValueError(
+            f"The trainer of '{train.path}' has an iteration_update of its own, as networks that take clicks or points "
+            "of a user have: distillation would bypass it."
+        )
+    missing = [key for key in ("network", "train_data_loader") if key not in trainer.arguments]
+    if missing:
+        raise ValueError(f"The trainer '{trainer.id}' of '{train.path}' has no {' and no '.join(missing)}.")
+    return trainer
+
+
+def _evaluator(config: Config) -> Component:
+    found = [one for one in config.components() if _is(one, SupervisedEvaluator) or one.id == "validate#evaluator"]
+    found = [one for one in found if "network" in one.arguments]
+    if not found:
+        raise ValueError(f"'{config.path}' has no SupervisedEvaluator with a network.")
+    return next((one for one in found if one.id in ("validate#evaluator", "evaluator")), found[0])
+
+
+def _definition(config: Config, engine: Component) -> Component | None:
+    found = config.component(engine.arguments["network"])
+    return found if found is not None and _is_network(found) else None
+
+
+def _is(component: Component, *kinds: Any) -> bool:
+    target = component.target
+    return any(
+        target is kind or (inspect.isclass(target) and inspect.isclass(kind) and issubclass(target, kind))
+        for kind in kinds
+    )
+
+
+def _is_network(component: Component) -> bool:
+    """Whether it may make a network: a class of modules, a function, or something that cannot be imported."""
+    return not inspect.isclass(component.target) or issubclass(component.target, nn.Module)
+
+
+def checkpoint_path(root: Path, inference: Config) -> Path:
+    """The file from which inference loads the weights; ``models/model.pt`` where it does not say."""
+    for loader in inference.components():
+        if _is(loader, CheckpointLoader) and "load_path" in loader.arguments:
+            return Path(inference.value(loader.arguments["load_path"]))
+    return root / "models" / "model.pt"
+
+
+def _image_shape(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    inputs = metadata.get("network_data_format", {}).get("inputs", {})
+    tensors = [one for one in inputs.values() if isinstance(one, Mapping) and "spatial_shape" in one]
+    if len(tensors) != 1:
+        raise ValueError(
+            f"The network takes {len(tensors)} images by 'network_data_format' of metadata.json; one that takes one "
+            "image can be distilled."
+        )
+    shape = [int(size) if str(size).isdigit() else size for size in tensors[0]["spatial_shape"]]
+    return (int(tensors[0]["num_channels"]), *_get_fake_spatial_shape(shape, p=4, n=4, any=96))
