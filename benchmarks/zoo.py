@@ -62,16 +62,17 @@ class Case:
 
 
 def volumes(
-    labels: int, spacing: float = 1.0, channels: int = 0, values: tuple[int, ...] | None = None
+    labels: int, spacing: float = 1.0, channels: int = 1, values: tuple[int, ...] | None = None
 ) -> Callable[[Path, int], Items]:
-    """Volumes as NIfTI files of some spacing in mm, with a segmentation of slabs, one for each class."""
+    """Volumes as NIfTI files of some spacing in mm, a file for each channel, with a segmentation of slabs."""
 
     def make(folder: Path, size: int) -> Items:
         items = []
         for index in range(3):
             image, label = _blocks((size + 8,) * 3, values or tuple(range(labels)), index)
-            image = np.stack([image] * channels, -1) if channels else image
-            items.append({"image": _nifti(folder / f"{index}.nii.gz", image * 200 - 50, spacing)})
+            names = [f"{index}-{channel}.nii.gz" for channel in range(channels)]
+            files = [_nifti(folder / name, image * 200 - 50, spacing) for name in names]
+            items.append({"image": files if channels > 1 else files[0]})
             items[-1]["label"] = _nifti(folder / f"{index}-seg.nii.gz", label, spacing)
         return items
 
@@ -265,12 +266,12 @@ def attempt(zoo: Path, output_dir: Path, name: str, schema: Path | None) -> int:
             result["result"] = f"refused: {refused}"
             return 0
         result |= described(student, teacher)
-        for step, run in (
-            ("training", lambda: train(teacher, student, case, items, folder)),
-            ("inference", lambda: infer(student, case, items, folder)),
-            ("verification", lambda: verify(student, schema)),
-        ):
-            run()
+        step = "training"
+        train(teacher, student, case, items, folder)
+        step = "inference"
+        infer(student, case, items, folder)
+        step = "verification"
+        verify(student, schema)
         result["result"] = "runs"
     except (Exception, SystemExit) as error:
         traceback.print_exc()

@@ -25,6 +25,8 @@ _PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "bundle/docs/README.md": "recipe.md",
+    "bundle/docs/model_card.md": "model_card.md",
+    "bundles/fetal_head/docs/README.md": "fetal_head.md",
 }
 _SOURCES = {page: source for source, page in _PAGES.items()}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")

@@ -29,7 +29,7 @@ CORE = [
 CORE += ["bundle", "active_learning"]
 ORDER = ["utils", "", *CORE, "ultrasound", "evaluation", "deployment", "commands", "__main__"]
 ROOT = Path(monai_fetalkd.__file__).parent
-REQUIRED = {"torch", "monai", "ignite", "numpy"}  # by a plain install
+REQUIRED = {"torch", "monai", "ignite", "numpy", "packaging"}  # by a plain install; packaging comes with ignite
 
 
 def name_of(path: Path) -> str:

@@ -77,7 +77,7 @@ def test_the_example_of_the_page_on_evaluation_prints_what_the_page_shows(projec
     assert capsys.readouterr().out == printed
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bundle/docs/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bundle/docs/README.md", "bundle/docs/model_card.md"]
 PAGES += [f"docs/{path.name}" for path in sorted((Path(__file__).parents[1] / "docs").glob("*.md"))]
 
 

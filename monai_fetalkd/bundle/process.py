@@ -12,6 +12,7 @@ from types import TracebackType
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
+from monai.utils import OptionalImportError
 
 from monai_fetalkd.utils.machine import machine_error, told
 
@@ -91,7 +92,7 @@ def told_plainly(kind: type[BaseException], error: BaseException, trace: Traceba
             "another process of this job has ended: see what it or torchrun tells, and go on with the same command and "
             "--resume true."
         )
-    if not isinstance(error, (ValueError, OSError, FloatingPointError)):
+    if not isinstance(error, (ValueError, OSError, FloatingPointError, OptionalImportError)):
         sys.__excepthook__(kind, error, trace)
         return
     record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (told(error),), (kind, error, trace))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.commands.values import path, share
+from monai_fetalkd.utils.markdown import plain_table
 from monai_fetalkd.utils.requirements import require
 
 __all__ = ["add_arguments", "run"]
@@ -118,9 +119,9 @@ def _item(text: str) -> tuple[str, Any]:
 
 def _table(content: dict[str, Any]) -> str:
     score = "mean_dice" if "mean_dice" in content["student.onnx"] else "accuracy"
-    lines = [f"{'':18}{'bytes':>10}{'same class':>12}{score.replace('_', ' '):>10}"]
+    rows = [["", "bytes", "same class", score.replace("_", " ")]]
     for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
         if figures := content.get(name):
             value = "-" if figures[score] is None else f"{figures[score]:.3f}"
-            lines.append(f"{name:18}{figures['bytes']:>10,}{figures['agreement']:>12.2%}{value:>10}")
-    return "\n".join(lines)
+            rows.append([name, f"{figures['bytes']:,}", f"{figures['agreement']:.2%}", value])
+    return plain_table(rows)

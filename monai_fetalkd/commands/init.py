@@ -1,17 +1,18 @@
-"""Start a distillation bundle: for a bundle that you have, or for a task of your own.
+r"""Start a distillation bundle: for a bundle that you have, or for a task of your own.
 
 With --teacher it reads a MONAI bundle with a trained network, makes the same network smaller, pairs the layers of both,
 and writes a bundle into the new folder DIR: configs/distill.json, to be read after the training config of the teacher
 bundle, and an inference config and metadata of its own. The teacher bundle is left as it is.
 
-Without, the bundle in DIR is an example to change: segmentation in 3-D, any network and any data. It trains a teacher, a
-student alone and the same student under the teacher, and runs as it is, on generated volumes, in a few minutes on a CPU.
-DIR/docs/README.md says which lines to change for your own networks, classes and files.
+Without, the bundle in DIR is an example to change: segmentation in 3-D, any network and any data. It trains a teacher,
+a student alone and the same student under the teacher, and runs as it is, on generated volumes, in a few minutes on a
+CPU. DIR/docs/README.md says which lines to change for your own networks, classes and files.
 
 For example
 
   python -m monai_fetalkd init small_spleen --teacher spleen_ct_segmentation --reduce 2
-  python -m monai.bundle run --config_file "['spleen_ct_segmentation/configs/train.json','small_spleen/configs/distill.json']" --bundle_root small_spleen
+  python -m monai.bundle run --bundle_root small_spleen \
+      --config_file "['spleen_ct_segmentation/configs/train.json','small_spleen/configs/distill.json']"
 
   python -m monai_fetalkd init liver
   python -m monai.bundle run --config_file liver/configs/train.json --bundle_root liver
@@ -103,7 +104,5 @@ def _distil(folder: Path, root: Path, reduce: float | None, student: Path | None
         write_bundle(plan, folder)
     path = f"PYTHONPATH={folder} " if has_scripts(plan) else ""
     print(f"The bundle is in '{folder}'. Train it:\n")
-    print(
-        f"  {path}python -m monai.bundle run --config_file \"['{plan.teacher.train.path}','{folder}/configs/distill.json']\" "
-        f"--bundle_root {folder}\n"
-    )
+    configs = f"['{plan.teacher.train.path}','{folder}/configs/distill.json']"
+    print(f'  {path}python -m monai.bundle run --config_file "{configs}" --bundle_root {folder}\n')

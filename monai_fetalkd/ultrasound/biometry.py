@@ -113,8 +113,8 @@ def _from_conic(conic: NDArray[np.float64], middle: NDArray[np.float64], scale: 
 def head_ellipse(mask: NDArray[np.generic], pixel_size: float | Sequence[float] = 1.0) -> Ellipse | None:
     """Fit an ellipse to the outline of the largest connected region of a mask.
 
-    The outline runs midway between pixels inside and outside. Where the region is cut by the border of the frame it has
-    no outline, so the ellipse goes on outside the frame. Holes are filled first.
+    The outline runs midway between pixels inside and outside; holes do not count. Where the region is cut by the border
+    of the frame it has no outline, so the ellipse goes on outside the frame.
 
     Args:
         mask: ``[rows, columns]``; what is not zero is inside.
@@ -139,11 +139,15 @@ def head_ellipse(mask: NDArray[np.generic], pixel_size: float | Sequence[float] 
     inside = np.asarray(mask) != 0
     if inside.ndim != 2:
         raise ValueError(f"the mask of a head is 2-D, got shape {inside.shape}")
-    regions, count = ndimage.label(inside)
-    if count == 0:
+    if not inside.any():
         return None
-    largest = 1 + np.argmax(np.bincount(regions.ravel())[1:])
-    edges = _outline(regions == largest)
+    places = [np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0)]
+    box = [(max(0, found[0] - 1), found[-1] + 2) for found in places]  # with a margin, but for the border of the frame
+    region = inside[tuple(slice(*sides) for sides in box)]
+    regions, count = ndimage.label(region)
+    if count > 1:
+        region = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+    edges = _outline(region) + np.array([first for first, _ in box])
     try:
         return fit_ellipse(edges * spacing)
     except ValueError:  # of a region of a few pixels, or a line
@@ -152,14 +156,13 @@ def head_ellipse(mask: NDArray[np.generic], pixel_size: float | Sequence[float] 
 
 def _outline(region: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Points midway between pixels of the region and neighbours around it, not those in its holes: [N, 2]."""
-    around, _ = ndimage.label(np.pad(~region, 1, constant_values=True))
-    region = (around != around[0, 0])[1:-1, 1:-1]
-    points = []
-    for axis in (0, 1):
-        where = np.argwhere(np.diff(region, axis=axis)).astype(np.float64)
-        where[:, axis] += 0.5
-        points.append(where)
-    return np.concatenate(points)
+    changes = np.diff(region, axis=1, prepend=False, append=False)
+    if (changes.sum(axis=1) > 2).any():  # a row in several pieces: there may be holes
+        around, _ = ndimage.label(np.pad(~region, 1, constant_values=True))
+        region = (around != around[0, 0])[1:-1, 1:-1]
+        changes = np.diff(region, axis=1, prepend=False, append=False)
+    across, down = np.argwhere(changes[:, 1:-1]), np.argwhere(np.diff(region, axis=0))
+    return np.concatenate([np.add(across, (0.0, 0.5)), np.add(down, (0.5, 0.0))])
 
 
 def head_circumference(mask: NDArray[np.generic], pixel_size: float | Sequence[float] = 1.0) -> float:

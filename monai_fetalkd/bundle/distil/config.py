@@ -156,7 +156,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def importable(root: Path) -> Iterator[None]:
-    """Let the modules of a bundle be found, such as ``scripts``, and forget them afterwards: others are called so too."""
+    """Let the modules of a bundle be found, such as ``scripts``, then forget them: others are called the same."""
     known = set(sys.modules)
     sys.path.insert(0, str(root))
     try:
@@ -170,5 +170,5 @@ def importable(root: Path) -> Iterator[None]:
 
 
 def _referred(text: str, id: str) -> list[str]:
-    resolved = ConfigParser.resolve_relative_ids(id, text) if "#" in text or "::" in text else text
+    resolved = ConfigParser.resolve_relative_ids(id.replace("#", "::"), text) if "#" in text or "::" in text else text
     return [match.replace("::", "#") for match in _REFERENCE.findall(resolved)]

@@ -46,8 +46,8 @@ def head_of(loss: Any, output: Any) -> Head:
     """
     if isinstance(output, Mapping):
         raise ValueError(
-            f"The network returns several outputs ({', '.join(map(str, output))}), each with a loss of its own; a network "
-            "with one can be distilled."
+            f"The network returns several outputs ({', '.join(map(str, output))}), each with its own loss; one that "
+            "returns logits alone can be distilled."
         )
     deep = hasattr(loss, "get_weights")  # MONAI's DeepSupervisionLoss
     if not isinstance(output, Tensor) and not deep:
@@ -60,8 +60,8 @@ def head_of(loss: Any, output: Any) -> Head:
     said = any(getattr(part, name, None) is True for part in _parts(inner) for name in ("softmax", "use_softmax"))
     if not said and not isinstance(inner, _EXCLUSIVE):
         raise ValueError(
-            f"The loss {type(inner).__name__} does not say what the network gives: one with softmax=True or sigmoid=True, "
-            "a cross entropy or a regression can be distilled."
+            f"The loss {type(inner).__name__} does not say what the network gives: one with softmax=True or "
+            "sigmoid=True, a cross entropy or a regression can be distilled."
         )
     main = output if isinstance(output, Tensor) else next(iter(output))
     if main.shape[1] == 1:

@@ -85,7 +85,8 @@ def plan_distillation(root: Path, reduce: float | None = None, student: Path | N
     trained = None
     if not _alike(teacher):
         trained = _definition(teacher.train, teacher.trained, reduce, student)
-        small = _built(teacher.train.replaced(teacher.trained.id, trained), teacher.trained.id)
+        inferred, small = small, _built(teacher.train.replaced(teacher.trained.id, trained), teacher.trained.id)
+        _check_same_weights(inferred, small, teacher)
     small = small.to("meta")
     _run(small, teacher, "The student cannot be made so")
     pairs = pair_layers(small, network, teacher.image_shape)
@@ -132,6 +133,15 @@ def _alike(teacher: TeacherBundle) -> bool:
         for key in one.arguments
     ]
     return all(type(here) is type(there) and repr(here) == repr(there) for here, there in pairs)
+
+
+def _check_same_weights(inferred: nn.Module, trained: nn.Module, teacher: TeacherBundle) -> None:
+    sizes, others = ({key: value.shape for key, value in one.state_dict().items()} for one in (inferred, trained))
+    if any(others.get(key) != size for key, size in sizes.items()):
+        raise ValueError(
+            f"'{teacher.train.path.name}' and '{teacher.inference.path.name}' of '{teacher.root}' define two networks, "
+            f"a {type(trained).__name__} and a {type(inferred).__name__} whose weights differ: make them the same first."
+        )
 
 
 def _built(config: Config, id: str) -> nn.Module:

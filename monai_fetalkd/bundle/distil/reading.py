@@ -193,8 +193,7 @@ def _config_file(root: Path, kind: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"The bundle '{root}' has no {'training' if kind == 'train' else kind} config 'configs/{kind}.json' (or .yaml), "
-        "from which data, loss and metric are taken."
+        f"The bundle '{root}' has no {'training' if kind == 'train' else kind} config 'configs/{kind}.json' (or .yaml)."
     )
 
 
@@ -206,7 +205,7 @@ def _metadata(root: Path) -> dict[str, Any]:
     needed = str(metadata.get("monai_version", "0"))
     if re.fullmatch(r"[\d.]+\w*", needed) and Version(needed).release[:2] > Version(monai.__version__).release[:2]:
         raise ValueError(
-            f"The bundle '{root}' is of MONAI {needed}, but {monai.__version__} is installed: update MONAI."
+            f"The bundle '{root}' is of MONAI {needed}, newer than {monai.__version__} here: update MONAI."
         )
     return metadata
 

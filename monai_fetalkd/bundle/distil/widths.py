@@ -52,14 +52,26 @@ _MULTIPLES: Mapping[str, Mapping[str, int | str]] = {
 }
 
 # backbones by name, from the widest to the narrowest, with their parameters in millions (2-D, without a head)
-_BACKBONES: tuple[tuple[tuple[str, float], ...], ...] = (
-    tuple(
-        zip(
-            (f"efficientnet-b{n}" for n in range(7, -1, -1)), (63.8, 40.7, 28.3, 17.5, 10.7, 7.7, 6.5, 4.0), strict=True
-        )
-    ),
-    (("resnet200", 62.6), ("resnet152", 58.1), ("resnet101", 42.5), ("resnet50", 23.5), ("resnet34", 21.3))
-    + (("resnet18", 11.2), ("resnet10", 4.9)),
+_BACKBONES: tuple[Mapping[str, float], ...] = (
+    {
+        "efficientnet-b7": 63.8,
+        "efficientnet-b6": 40.7,
+        "efficientnet-b5": 28.3,
+        "efficientnet-b4": 17.5,
+        "efficientnet-b3": 10.7,
+        "efficientnet-b2": 7.7,
+        "efficientnet-b1": 6.5,
+        "efficientnet-b0": 4.0,
+    },
+    {
+        "resnet200": 62.6,
+        "resnet152": 58.1,
+        "resnet101": 42.5,
+        "resnet50": 23.5,
+        "resnet34": 21.3,
+        "resnet18": 11.2,
+        "resnet10": 4.9,
+    },
 )
 _BACKBONE_ARGUMENTS = ("backbone", "model_name")
 
@@ -155,8 +167,7 @@ def _dynunet_filters(values: Mapping[str, Any]) -> list[int]:
 
 def _smaller_backbone(key: str, name: str, reduce: float) -> dict[str, str]:
     for family in _BACKBONES:
-        sizes = dict(family)
-        if name in sizes:
-            fitting = [other for other, size in family if size <= sizes[name] / reduce]
-            return {key: fitting[0] if fitting else family[-1][0]}
+        if name in family:
+            fitting = [other for other, size in family.items() if size <= family[name] / reduce]
+            return {key: (fitting or list(family)[-1:])[0]}
     return {}

@@ -30,7 +30,7 @@ from monai_fetalkd.utils.checkpoints import load_weights
 from monai_fetalkd.utils.files import written_whole
 from monai_fetalkd.utils.machine import check_writable
 
-from .files import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
+from .formats import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
 from .verification import check_preprocessing, check_same_network, compare_logits, logits_of
 
 __all__ = ["Export"]

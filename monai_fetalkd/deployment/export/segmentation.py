@@ -26,7 +26,7 @@ from monai_fetalkd.utils.checkpoints import load_weights
 from monai_fetalkd.utils.files import written_whole
 from monai_fetalkd.utils.machine import check_writable
 
-from .files import trace, write_onnx, write_program
+from .formats import trace, write_onnx, write_program
 from .verification import check_preprocessing, logits_of
 
 __all__ = ["SegmentationExport"]

@@ -102,7 +102,10 @@ class Segmenter:
             ValueError: when the pixels are not ``(H, W)``, or not finite.
         """
         logits = self.logits(self.preprocessing(pixels)[None])[0]
-        return from_letterbox(logits, (pixels.shape[0], pixels.shape[1])).argmax(axis=0).astype(np.uint8)
+        # against the background, so that of two classes one map is enlarged
+        ahead = from_letterbox(logits[1:] - logits[:1], (pixels.shape[0], pixels.shape[1]))
+        best = ahead.argmax(axis=0) + 1 if len(ahead) > 1 else 1
+        return np.where(ahead.max(axis=0) > 0, best, 0).astype(np.uint8)
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """The logits of frames that are prepared already.

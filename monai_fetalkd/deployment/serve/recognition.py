@@ -15,9 +15,9 @@ from monai_fetalkd.ultrasound.frames.frame import FrameSource
 from monai_fetalkd.ultrasound.frames.kinds import HEAD, sniff
 from monai_fetalkd.ultrasound.frames.reader import open_frames
 
-from .answers import Best, FrameAnswer, Model, Picture, Prediction, Segment
 from .limits import Limits, Refusal
 from .pictures import make_picture
+from .responses import Best, FrameAnswer, Model, Picture, Prediction, Segment
 
 __all__ = ["describe", "recognize_file"]
 
@@ -54,7 +54,8 @@ def recognize_file(
         path: the file; no refusal tells it.
         limits: how many frames it may hold, and how long they may take.
         start: what the clock said at the last byte of the upload.
-        with_pictures: whether to send pictures along, see :class:`~monai_fetalkd.deployment.serve.answers.Prediction`.
+        with_pictures: whether to send pictures along, see
+            :class:`~monai_fetalkd.deployment.serve.responses.Prediction`.
         opened: opens a file that has to be read by a deadline, see
             :meth:`monai_fetalkd.ultrasound.frames.isolated.Decoder.open`; in this process and without a deadline unless
             given.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .answers import Answer, Summary
-from .arrivals import Arrival, Source, paced
+from .answers import Answer, StreamSummary
+from .arrivals import Arrival, FrameStream, Latest, paced
 from .best import BestFrame, BestFrames, is_plane
 from .heads import FrameSegmenter, HeadAnswer, HeadOverlay, HeadStream
-from .latest import Latest
 from .loop import FrameLoop
 from .movies import Movie, open_movie
 from .overlay import Overlay
@@ -22,6 +21,7 @@ __all__ = [
     "FrameLoop",
     "FrameRecognizer",
     "FrameSegmenter",
+    "FrameStream",
     "HeadAnswer",
     "HeadOverlay",
     "HeadStream",
@@ -29,9 +29,8 @@ __all__ = [
     "Movie",
     "Overlay",
     "Smoothing",
-    "Source",
     "Stream",
-    "Summary",
+    "StreamSummary",
     "is_plane",
     "open_movie",
     "open_source",

@@ -13,9 +13,8 @@ import numpy as np
 
 from monai_fetalkd.ultrasound.frames import Frame, FrameError
 
-from .answers import Durations, Summary
-from .arrivals import Arrival
-from .latest import Latest
+from .answers import Durations, StreamSummary
+from .arrivals import Arrival, Latest
 
 __all__ = ["FrameLoop"]
 
@@ -79,9 +78,9 @@ class FrameLoop(ABC, Generic[AnswerT]):
             self._latest.stop()
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> StreamSummary:
         """What has become of the frames so far."""
-        return Summary(
+        return StreamSummary(
             seen=self._answered + self.dropped + self._undecodable,
             answered=self._answered,
             dropped=self.dropped,

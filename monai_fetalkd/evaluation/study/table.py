@@ -23,6 +23,7 @@ from monai_fetalkd.evaluation.scores.intervals import (
     score_intervals,
 )
 from monai_fetalkd.evaluation.scores.predictions import Predictions, read_predictions
+from monai_fetalkd.evaluation.scores.text import interval_text
 from monai_fetalkd.evaluation.study.plan import CHOSEN, Cell, Study
 from monai_fetalkd.utils.markdown import markdown_table
 
@@ -160,12 +161,12 @@ def study_table(result: Mapping[str, Any]) -> str:
         further_cells = []
         if nested:
             drawn = [arm["differences_over_seeds"].get(reference) for reference in references]
-            further_cells = [_interval_text(arm["metrics_over_seeds"]["accuracy"]), *map(_difference_text, drawn)]
+            further_cells = [interval_text(arm["metrics_over_seeds"]["accuracy"]), *map(_difference_text, drawn)]
         rows.append(
             [
                 name,
                 str(low) if low == high else f"{low} to {high}",
-                *(_interval_text(arm["metrics"][metric]) for metric in _METRICS),
+                *(interval_text(arm["metrics"][metric]) for metric in _METRICS),
                 *map(_difference_text, differences),
                 *further_cells,
                 ", ".join(f"{value:.3f}" for value in arm["accuracy_by_seed"].values()),
@@ -339,7 +340,7 @@ def _accuracy(predictions: Predictions) -> float:
 
 
 def _difference_text(difference: Mapping[str, Any] | None) -> str:
-    return "" if difference is None else _interval_text(difference["accuracy"], "+")
+    return "" if difference is None else interval_text(difference["accuracy"], "+")
 
 
 def _plain(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
@@ -347,8 +348,3 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | Non
         name: {key: None if math.isnan(value) else value for key, value in asdict(interval).items()}
         for name, interval in intervals.items()
     }
-
-
-def _interval_text(interval: Mapping[str, float | None], sign: str = "") -> str:
-    value, low, high = ("-" if number is None else f"{number:{sign}.3f}" for number in interval.values())
-    return value if interval["low"] is None else f"{value} ({low} to {high})"
