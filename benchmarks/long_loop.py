@@ -30,7 +30,7 @@ import numpy as np
 from phantom_loop import jpeg, loop_frames
 
 from monai_fetalkd.deployment.export import NetworkWithAttention, write_onnx
-from monai_fetalkd.deployment.export.files import trace
+from monai_fetalkd.deployment.export.formats import trace
 from monai_fetalkd.deployment.runtime import Preprocessing
 from monai_fetalkd.networks import student_resnet
 from monai_fetalkd.ultrasound.data.phantom import PLANE_NAMES

@@ -45,7 +45,7 @@ from read_speed import draw_frame, find_frames
 from torch import nn
 
 from monai_fetalkd.deployment.export import NetworkWithAttention, write_int8, write_onnx
-from monai_fetalkd.deployment.export.files import trace
+from monai_fetalkd.deployment.export.formats import trace
 from monai_fetalkd.deployment.runtime import Preprocessing, Recognizer
 from monai_fetalkd.deployment.runtime.sessions import BACKENDS, open_sessions
 from monai_fetalkd.evaluation.cost import multiply_accumulates

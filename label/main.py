@@ -32,8 +32,8 @@ class FetalPlanesApp(MONAILabelApp):
     """Serves a bundle of this package.
 
     Settings, each as ``--conf NAME VALUE``: ``bundle`` (its folder), ``configs`` (configs of the bundle, or paths, to
-    lay over ``train.json``; separated by commas), ``output`` (where training writes), ``max_upload_mb`` and
-    ``max_sessions``.
+    lay over ``train.json``; separated by commas), ``output`` (where training writes), ``classes`` (for others than
+    those of the bundle, separated by commas), ``max_upload_mb`` and ``max_sessions``.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -43,6 +43,7 @@ class FetalPlanesApp(MONAILabelApp):
             bundle=Path(conf.get("bundle", Path(app_dir).parent / "bundle")),
             configs=[name.strip() for name in conf.get("configs", "ultrasound.json").split(",") if name.strip()],
             output=Path(conf.get("output", Path(app_dir) / "model")),
+            class_names=[name.strip() for name in conf.get("classes", "").split(",") if name.strip()],
         )
         self.max_upload = int(float(conf.get("max_upload_mb", 512)) * 2**20)
         self.max_sessions = int(conf.get("max_sessions", 32))

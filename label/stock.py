@@ -60,10 +60,14 @@ def make_stock_bundle(bundle: Path, target: Path, configs: list[str], weights: P
     )
     for name in ("inference.json", "train.json"):
         merged = ConfigParser.load_config_files([str(bundle / "configs" / file) for file in (name, *configs)])
+        if name == "train.json":
+            merged["output_dir"] = "@bundle_root"  # where the stock app looks for weights after training
         (target / "configs" / name).write_text(json.dumps(merged, indent=4) + "\n", encoding="utf-8")
     (target / "models").mkdir()
     if weights is not None:
         shutil.copy(weights, target / "models" / "model.pt")
+        if (description := weights.with_suffix(".json")).is_file():  # the classes that it was trained on
+            shutil.copy(description, target / "models" / "model.json")
         if (teacher := weights.with_name("teacher.pt")).is_file():
             shutil.copy(teacher, target / "models" / "teacher.pt")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -60,10 +60,12 @@ class Targets(NamedTuple):
     Attributes:
         logits: the teacher's logits, ``[N, C, *spatial]``; None where nobody has asked for them.
         features: the teacher's features, as the losses need them, by the name of the student's layer.
+        mask: where the logits count, bool ``[N, *spatial]``; None is everywhere.
     """
 
     logits: Tensor | None
     features: dict[str, Tensor]
+    mask: Tensor | None = None
 
 
 class Teacher(ABC):
@@ -91,6 +93,14 @@ class Teacher(ABC):
     def describe(self) -> list[Any]:
         """All that the answers depend on beside code, weights and query, to be hashed."""
         return []
+
+    def start(self, loader: Iterable, device: torch.device) -> None:  # noqa: B027
+        """Prepare for a run; the trainer calls it once all weights are loaded.
+
+        Args:
+            loader: the loader of the training batches.
+            device: the device of the trainer.
+        """
 
 
 class LiveTeacher(Teacher):
@@ -201,7 +211,8 @@ class LiveTeacher(Teacher):
     def describe(self) -> list[Any]:
         """All settings, and those that plain attributes of its modules hold."""
         settings = [self.input_key, self.mean, self.std, self.spatial_size, self.classes, self.output, self.layout]
-        return [repr(settings), _plain_attributes(self.network)]
+        own = None if self.inferer is None else inferer_settings(self.inferer)
+        return [repr(settings), own, _plain_attributes(self.network)]
 
     def _input(self, query: Query) -> Tensor:
         inputs = query.inputs
@@ -319,6 +330,11 @@ class TeacherEnsemble(Teacher):
         """The settings of all teachers."""
         return [self.weights, self.sigmoid, [teacher.describe() for teacher in self.teachers]]
 
+    def start(self, loader: Iterable, device: torch.device) -> None:
+        """Prepare all teachers."""
+        for teacher in self.teachers:
+            teacher.start(loader, device)
+
 
 def as_teacher(teacher: nn.Module | Teacher) -> Teacher:
     """A teacher as it is, or a network as a teacher.
@@ -331,6 +347,11 @@ def as_teacher(teacher: nn.Module | Teacher) -> Teacher:
     if not isinstance(teacher, nn.Module):
         raise TypeError(f"a teacher is a network or one of monai_fetalkd.teachers, got a {type(teacher).__name__}")
     return LiveTeacher(teacher)
+
+
+def inferer_settings(inferer: Any) -> dict[str, Any]:
+    """What an inferer is told apart by, to be hashed; what it remembers of its calls is private."""
+    return {"": type(inferer).__qualname__} | {k: v for k, v in vars(inferer).items() if not k.startswith("_")}
 
 
 def makes_one_pass(inferer: Any) -> bool:

@@ -56,13 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     settings = {"train#epochs": arguments.rounds * arguments.local_epochs, **_items(arguments.set)}
     config = ConfigParser()
     config.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", *arguments.overlays)])
-    config.update({"bundle_root": str(BUNDLE), **settings})
-    class_names = config.get_parsed_content("class_names")
     names = sorted(path.name for path in arguments.sites.iterdir() if path.is_dir()) if arguments.sites.is_dir() else []
     if len(names) < 2:
         raise ValueError(
             f"'{arguments.sites}' holds {len(names)} sites, but a federation needs two: a folder for each."
         )
+    first = str(arguments.sites / names[0] / "datalist.json")  # the classes of all sites must be those of the first
+    config.update({"bundle_root": str(BUNDLE), "dataset_dir": first, **settings})
+    class_names = config.get_parsed_content("class_names")
     for name in names:
         check_site(arguments.sites / name, class_names)
     torch.manual_seed(config.get_parsed_content("seed"))

@@ -14,7 +14,9 @@ from fastapi import HTTPException
 from monai.bundle import ConfigParser
 from torch import nn
 
+from monai_fetalkd.bundle.workflow import config_item
 from monai_fetalkd.taps import FeatureTaps
+from monai_fetalkd.ultrasound.descriptions import check_weights
 from monai_fetalkd.ultrasound.frames import count_frames
 from monai_fetalkd.utils.checkpoints import load_weights
 
@@ -36,12 +38,16 @@ class Planes:
         bundle: folder of the bundle.
         configs: configs to lay over ``train.json``: names in the bundle, or paths.
         output: where training writes; weights are in its folder ``models``.
+        class_names: the classes; by default those that the student there was trained on, else those of the bundle's
+            metadata.
 
     Raises:
         FileNotFoundError: when the bundle or a config is not there.
     """
 
-    def __init__(self, bundle: Path, configs: Sequence[str], output: Path) -> None:
+    def __init__(
+        self, bundle: Path, configs: Sequence[str], output: Path, class_names: Sequence[str] | None = None
+    ) -> None:
         self.bundle = Path(os.path.abspath(bundle))
         self.output = Path(os.path.abspath(output))
         folder = self.bundle / "configs"
@@ -52,14 +58,17 @@ class Planes:
         self._parser = ConfigParser()
         self._parser.read_config(self.configs)
         self._parser.update({"bundle_root": str(self.bundle), "output_dir": str(self.output)})
-        self.class_names: list[str] = self._parser.get_parsed_content("class_names")
+        inference, student = folder / "inference.json", str(self.weights("model.pt"))
+        self.class_names = list(class_names or config_item(inference, "class_names", ckpt=student))
+        self._parser["class_names"] = self.class_names
         self._preprocessing: Any = None
         self._networks: dict[str, tuple[tuple[int, int], nn.Module]] = {}
         self._looks: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
 
     def weights(self, file: str) -> Path:
-        """Path of the weights of a network."""
-        return self.output / "models" / file
+        """Path of the weights of a network: those of the bundle until training has left its own."""
+        own, shipped = (folder / "models" / file for folder in (self.output, self.bundle))
+        return shipped if not own.is_file() and shipped.is_file() and self._fits(shipped) else own
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         """A row for each frame of a file, as transforms read them."""
@@ -97,6 +106,15 @@ class Planes:
             for index, (name, score) in enumerate(zip(self.class_names, probabilities, strict=True))
         ]
         return {"label": self.class_names[int(probabilities.argmax())], "prediction": scores}
+
+    def _fits(self, weights: Path) -> bool:
+        """Whether weights are for the frames that the configs read."""
+        names = ("image_size", "class_names", "reading")
+        try:
+            check_weights(weights, **{name: self._parser.get_parsed_content(name) for name in names})
+        except ValueError:
+            return False
+        return True
 
     def _frame(self, row: dict[str, Any]) -> torch.Tensor:
         if self._preprocessing is None:

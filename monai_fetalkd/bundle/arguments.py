@@ -19,7 +19,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from monai_fetalkd.bundle.argument_kinds import kind_of
-from monai_fetalkd.bundle.workflow import told_plainly
+from monai_fetalkd.bundle.process import is_command, told_plainly
 
 __all__ = ["check_arguments", "check_names", "read_values", "set_items"]
 
@@ -39,13 +39,14 @@ def check_arguments() -> None:
     """Check the arguments of the run that this is called from; the first thing that ``initialize`` of a config does.
 
     Every item must be used: an argument with a slip in its name would train the defaults. Every value must be of its
-    kind, see :func:`read_values`. From here on errors that the user can mend are told in one sentence.
+    kind, see :func:`read_values`. From here on a command tells errors that the user can mend in one sentence.
 
     Raises:
         ValueError: when an argument is of no use or no value of its kind.
         RuntimeError: when it is called from elsewhere.
     """
-    sys.excepthook = told_plainly
+    if is_command():
+        sys.excepthook = told_plainly
     workflow = _running_workflow()
     parser, entries = workflow.parser, (workflow.init_id, workflow.run_id, workflow.final_id)
     if workflow.run_id not in parser:
@@ -83,6 +84,7 @@ def check_names(
         ...
         ValueError: Nothing uses 'epoch' (near names: epochs): correct the name or leave it out.
     """
+    parser = ConfigParser(parser.get())  # not the one that runs: it would forget what it has made, and make it again
     parser.resolve_macro_and_relative_ids()
     config = {name: value for name, value in parser.get().items() if not name.startswith("_")}
     used = set(_references(config)) | _READ_BY_MONAI | {entry.replace("#", _SEP) for entry in entries}

@@ -1,19 +1,28 @@
-"""What a run will need in its later stages, checked at its start."""
+"""What a run will do and need in its later stages, told and checked at its start."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import ignite.distributed as idist
 import torch
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
+from monai_fetalkd.handlers.progress import duration
 from monai_fetalkd.layouts import spatial_feature
 from monai_fetalkd.losses import FeatureLoss
 from monai_fetalkd.taps import FeatureTaps
 
-__all__ = ["check_files", "check_layers"]
+__all__ = ["check_files", "check_layers", "tell_plan"]
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_TRIAL = 2.0  # seconds
 
 
 def check_layers(
@@ -82,3 +91,62 @@ def check_files(files: Mapping[str, str | os.PathLike[str]]) -> None:
             raise ValueError(f"'{name}' must name a file, not {path!r}.")
         if not os.path.isfile(path):
             raise FileNotFoundError(f"There is no file '{path}' for '{name}': correct the path or leave it out.")
+
+
+@idist.one_rank_only()
+def tell_plan(
+    stages: Mapping[str, tuple[nn.Module, int]],
+    image_shape: Sequence[int],
+    frames: int,
+    batch_size: int,
+    inferer: Callable[[Tensor, nn.Module], Tensor],
+) -> None:
+    """Log the networks, the epochs, and about how long the stages will take, before the first of them.
+
+    One batch passes forward and backward through each network, in evaluation mode, and leaves no trace in it. The time
+    told is that of such passes: reading, augmentation and the teacher of a distillation come on top.
+
+    Args:
+        stages: network and number of epochs, by the name of the stage.
+        image_shape: channels and size of a frame or volume.
+        frames: number of training frames.
+        batch_size: frames of a batch.
+        inferer: how a network is called in training.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+        >>> tell_plan({"teacher": (network, 3)}, (1, 8, 8), frames=16, batch_size=4, inferer=lambda x, net: net(x))
+    """
+    seconds: dict[nn.Module, float] = {}
+    for name, (network, epochs) in stages.items():
+        if network not in seconds:
+            seconds[network] = _seconds_of_a_frame(network, image_shape, batch_size, inferer)
+        parameters = sum(weight.numel() for weight in network.parameters()) / 1e6
+        time_left = duration(seconds[network] * frames * epochs)
+        kind = type(network).__name__
+        logger.info("%s: %s of %.2f M parameters, %d epochs, about %s", name, kind, parameters, epochs, time_left)
+    total = sum(seconds[network] * frames * epochs for network, epochs in stages.values())
+    size = " x ".join(map(str, image_shape[1:]))
+    told = "all stages: about %s for the steps on %d images of %s, besides reading and augmenting them"
+    logger.info(told, duration(total), frames, size)
+
+
+def _seconds_of_a_frame(
+    network: nn.Module, image_shape: Sequence[int], batch_size: int, inferer: Callable[[Tensor, nn.Module], Any]
+) -> float:
+    """Of a whole batch where that is quick, else of one frame."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    device = next(network.parameters()).device
+    seconds = 0.0
+    with eval_mode(network), torch.enable_grad():
+        for count in (1, 1, batch_size):  # the first pass warms up
+            if seconds * count > _LONGEST_TRIAL:
+                break
+            images = torch.zeros(count, *image_shape, device=device)
+            start = time.perf_counter()
+            loss = inferer(images, network).float().mean()
+            float(
+                sum(slope.sum() for slope in torch.autograd.grad(loss, weights, allow_unused=True) if slope is not None)
+            )
+            seconds = (time.perf_counter() - start) / count
+    return seconds

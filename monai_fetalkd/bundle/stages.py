@@ -41,9 +41,11 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int, lr: float) -> OneCyc
         lr: the largest rate.
 
     Returns:
-        The schedule, to be stepped after each step of the optimizer.
+        The schedule, to be stepped after each step of the optimizer. Groups of parameters with rates of their own, such
+        as those of :func:`monai_fetalkd.networks.layer_decay`, keep their ratios.
     """
-    return OneCycleLR(optimizer, max_lr=lr, total_steps=max(steps, 1))
+    rates = [group["lr"] * (lr / optimizer.defaults["lr"]) for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=rates, total_steps=max(steps, 1))
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,24 @@
-"""What the configs of the bundle call around the engines: checks before a run, and errors told plainly."""
+"""What the configs of the bundle call around the engines: checks before a run, and its folder and log."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from monai.bundle import ConfigParser
 from monai.networks.utils import eval_mode
-from monai.utils import OptionalImportError
 from torch import nn
 
+from monai_fetalkd.bundle.process import LOG_FILE, is_command, set_up_process
 from monai_fetalkd.utils.locks import hold_folder
-from monai_fetalkd.utils.machine import check_writable, machine_error, told
+from monai_fetalkd.utils.machine import check_writable
 
 __all__ = [
     "check_networks",
@@ -27,19 +26,7 @@ __all__ = [
     "fitting_threads",
     "native_precision",
     "prepare_run",
-    "root_error",
-    "told_plainly",
 ]
-
-logger = logging.getLogger(__name__)
-
-_LOG_FILE = "monai_fetalkd log file"  # name of the handler
-
-# MONAI wraps the error of a component or an expression in these, once for each level of the config
-_WRAPPERS = ("Failed to instantiate component", "Failed to evaluate", "applying transform")
-
-# what gloo says when another rank has gone
-_GLOO_ALONE = ("Connection closed by peer", "Connection reset by peer")
 
 
 def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> Any:
@@ -76,7 +63,8 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
     if metadata.is_file():  # as MONAI's ConfigWorkflow does
         parser.read_meta(str(metadata))
     parser.update(overrides)
-    return parser.get_parsed_content(item)
+    with _quiet_readers():
+        return parser.get_parsed_content(item)
 
 
 def fitting_threads(num_workers: int) -> int:
@@ -130,38 +118,38 @@ def prepare_run(
     quiet: bool = False,
     threads: int | None = None,
 ) -> None:
-    """Check what a run needs before it costs anything, hold its folder, and set up how it speaks.
+    """Check what a run needs before it costs anything, hold its folder, and begin its log, ``<log_dir>/log.txt``.
 
-    Log lines of level INFO go to the terminal as the logging config says, and to ``<log_dir>/log.txt`` always. An
-    error that the user can mend is told in one sentence, with its traceback in the log file alone; any other keeps
-    Python's traceback. Of several ranks the first speaks; the others tell of warnings and errors, and write a log of
+    In a command (:func:`~monai_fetalkd.bundle.process.is_command`) log lines of level INFO go to the terminal as the
+    logging config says, an error that the user can mend is told in one sentence, with its traceback in the log file
+    alone, and any other keeps Python's traceback. A notebook or a server that runs a workflow keeps its own hook,
+    levels and threads. Of several ranks the first speaks; the others tell of warnings and errors, and write a log of
     their own, ``log_rank1.txt``, when there is an error to tell.
 
     Args:
         device: where the run computes.
         log_dir: folder for the logs; made where it does not exist.
-        quiet: keep the terminal to warnings, errors and the final table.
-        threads: threads of PyTorch on the CPU, see :func:`fitting_threads`; None leaves them as they are.
+        quiet: keep the terminal of a command to warnings, errors and the final table.
+        threads: threads of PyTorch on the CPU in a command, see :func:`fitting_threads`; None leaves them as they are.
 
     Raises:
         ValueError: when a device is asked for that is not there.
         OSError: when the folder cannot be written, or another run is writing there.
     """
-    sys.excepthook = told_plainly
-    if threads is not None:
-        torch.set_num_threads(threads)
+    rank = idist.get_rank()
+    if is_command():
+        set_up_process(quiet or rank > 0, threads)
     _check_device(device)
     folder = Path(log_dir)
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    rank = idist.get_rank()
     if rank == 0:
         hold_folder(folder)
-        _log_to(logging.FileHandler(folder / "log.txt", encoding="utf-8"), quiet)
+        _log_to(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
     else:
         errors = logging.FileHandler(folder / f"log_rank{rank}.txt", encoding="utf-8", delay=True)
         errors.setLevel(logging.ERROR)
-        _log_to(errors, quiet=True)
+        _log_to(errors)
 
 
 def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int], class_names: Sequence[str]) -> None:
@@ -190,40 +178,27 @@ def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int]
             )
 
 
-def root_error(error: BaseException) -> BaseException:
-    """The error of a component or an expression, without those that MONAI wraps around it for each level of a config.
-
-    Args:
-        error: what came out of a config.
-
-    Returns:
-        The innermost error, which may be the same.
-
-    Example:
-        >>> parser = ConfigParser({"folder": "$open('/nowhere')"})
-        >>> try:
-        ...     parser.get_parsed_content("folder")
-        ... except RuntimeError as error:
-        ...     root_error(error)
-        FileNotFoundError(2, 'No such file or directory')
-    """
-    while error.__cause__ is not None and str(error).startswith(_WRAPPERS):
-        error = error.__cause__
-    return error
+@contextmanager
+def _quiet_readers() -> Iterator[None]:
+    """Without what MONAI's ``LoadImage`` says of a decoder for CUDA, which it looks for with every reader."""
+    plugin = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    before = plugin.level
+    plugin.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
+            yield
+    finally:
+        plugin.setLevel(before)
 
 
-def _log_to(to_file: logging.FileHandler, quiet: bool) -> None:
+def _log_to(to_file: logging.FileHandler) -> None:
     root = logging.getLogger()
     for handler in root.handlers[:]:
-        if handler.name == _LOG_FILE:  # of an earlier run in this process
+        if handler.name == LOG_FILE:  # of an earlier run in this process
             root.removeHandler(handler)
             handler.close()
-        elif quiet:
-            handler.setLevel(logging.WARNING)
-    package = logging.getLogger("monai_fetalkd")
-    if package.level == logging.NOTSET:
-        package.setLevel(logging.INFO)
-    to_file.set_name(_LOG_FILE)
+    to_file.set_name(LOG_FILE)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(to_file)
 
@@ -238,41 +213,3 @@ def _check_device(name: str | torch.device) -> None:
             f"The device '{device}' was asked for, but there are {torch.cuda.device_count()} CUDA devices here: "
             "pass --device cpu."
         )
-
-
-def told_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An excepthook: the sentence alone where the user can mend the error, the traceback where it is ours."""
-    error = root_error(error)
-    error = _of_the_machine(error) or error
-    if _ended_elsewhere(error):
-        error = ConnectionError(
-            "another process of this job has ended: see what it or torchrun tells, and go on with the same command and "
-            "--resume true."
-        )
-    if not isinstance(error, (ValueError, OSError, FloatingPointError, OptionalImportError)):
-        sys.__excepthook__(kind, error, trace)
-        return
-    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (told(error),), (kind, error, trace))
-    for handler in logging.getLogger().handlers:
-        if handler.name == _LOG_FILE:
-            handler.handle(record)
-    rank = idist.get_rank()
-    print(f"error (rank {rank}): {told(error)}" if rank else f"error: {told(error)}", file=sys.stderr)
-
-
-def _of_the_machine(error: BaseException) -> OSError | None:
-    """What a user can do where the disk is full, or the memory."""
-    found = machine_error(error)
-    if isinstance(error, torch.OutOfMemoryError) or isinstance(found, MemoryError):
-        return OSError("There is not enough memory: give a smaller --batch_size, fewer --num_workers, or --cache_dir.")
-    if found is None:
-        return None
-    where = f"'{found.filename}' cannot be written" if found.filename else "The run cannot go on"
-    return OSError(f"{where} ({found.strerror}): make room, and go on with the same command and --resume true.")
-
-
-def _ended_elsewhere(error: BaseException) -> bool:
-    """Whether another rank has left this one alone; gloo says so in words only."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return False
-    return isinstance(error, dist.DistBackendError) or any(words in str(error) for words in _GLOO_ALONE)

@@ -2,9 +2,9 @@
 
 SOURCE is a datalist (JSON), or anything else that the command datalist takes.
 
-It prints how many frames of each class there are by section and by source, and then whatever would make a metric
-wrong that is measured on this datalist: a group (patient) in two sections, frames of two sections that are the same
-or nearly, one frame with two labels, frames that cannot be read. Unlabelled frames are for training: none may be of a
+It prints how many frames of each class there are by split and by source, and then whatever would make a metric wrong
+that is measured on this datalist: a group (patient) in two splits, frames of two splits that are the same or nearly,
+one frame with two labels, frames that cannot be read. Unlabelled frames are for training: none may be of a
 patient of the validation or test set, or nearly one of their frames. Each frame is read once, so that thousands of
 them take minutes.
 

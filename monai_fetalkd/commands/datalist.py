@@ -4,7 +4,7 @@ SOURCE is one of
 
   the folder of FETAL_PLANES_DB as published
   a table of files (CSV or TSV), one row a frame
-  a folder per class, of pictures or of DICOM from the machine
+  a folder per class, of pictures or of DICOM from the scanner
   a folder or table of images with masks, for segmentation
   a datalist (JSON), to split it anew or into folds
 
@@ -22,6 +22,7 @@ For example
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -101,7 +102,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the datalist and tell what it holds."""
     from monai_fetalkd.ultrasound.data.datalist import read_source
+    from monai_fetalkd.utils.machine import check_writable
 
+    output = Path(arguments.output)
+    if output.suffix.lower() != ".json" or output.is_dir():
+        raise ValueError(f"A datalist is a file that ends in .json, not '{output}': name one as --output.")
+    check_writable(output.parent)
     columns = {meaning: getattr(arguments, f"{meaning}_column") for meaning in _COLUMNS}
     names = "task images group_pattern cine_step unlabelled val test folds seed new_split missing"
     datalist = read_source(

@@ -6,8 +6,8 @@ by its file (student.csv: student), or as NAME=FILE.
 
 It prints accuracy, balanced accuracy, macro F1 and AUROC, negative log-likelihood and expected calibration error with
 their 95% intervals (a bootstrap that resamples patients), then each two networks compared (the difference in accuracy,
-McNemar's exact test), then what is to be known of the results. With --output all else is written as well: by class,
-source and machine, confusion, reliability. With --report there is a page for people beside it, in one HTML file.
+McNemar's exact test), then notes on the results. With --output all else is written as well: by class,
+source and scanner, confusion, reliability. With --report there is a page to read beside it, in one HTML file.
 
 For example
 

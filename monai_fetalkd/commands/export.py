@@ -4,8 +4,8 @@ It needs the configs that trained the student, in the same order, for its networ
 through; export.json has to lie beside the first of them. The folder gets student.onnx, student.int8.onnx, student.pt2
 and the report export.json.
 
-Float32 files must give PyTorch's answer on every frame of the test split. The INT8 file, calibrated on training frames,
-must decide as they do on enough frames; otherwise it is not written, and the command ends with status 1.
+Float32 files must predict PyTorch's class on every frame of the test split. The INT8 file, calibrated on training
+frames, must predict it on enough of them; otherwise it is not written, and the command ends with status 1.
 
 For example
 
@@ -21,11 +21,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.commands.values import path, share
+from monai_fetalkd.utils.markdown import plain_table
+from monai_fetalkd.utils.requirements import require
 
 __all__ = ["add_arguments", "run"]
 
@@ -45,9 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agreement",
         type=share,
-        default=0.98,
         metavar="SHARE",
-        help="least share of frames on which INT8 decides as float32 does (0.98)",
+        help="least share of frames on which INT8 decides as float32 does (default: as the configs say, 0.98)",
     )
     parser.add_argument(
         "--set",
@@ -74,13 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
         ImportError: when what writes the files is not installed.
         ValueError, OSError: when an input does not fit, or a file is refused.
     """
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise ImportError(f"To export networks, install what is missing: pip install {' '.join(missing)}")
+    require("To export networks", "onnx", "onnxruntime", "onnxscript")
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
-    from monai_fetalkd.bundle.workflow import root_error
+    from monai_fetalkd.bundle.process import root_error
 
     folder = Path(arguments.config_file[0]).absolute().parent
     configs = [*arguments.config_file, str(folder / "export.json")]
@@ -91,12 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
         "bundle_root": str(folder.parent),
         "ckpt": arguments.ckpt,
         "export_dir": arguments.output_dir,
-        "agreement": arguments.agreement,
         "overwrite": arguments.overwrite,
         **dict(arguments.set),
     }
-    if arguments.dataset_dir is not None:
-        changes["dataset_dir"] = arguments.dataset_dir
+    given = {"dataset_dir": arguments.dataset_dir, "agreement": arguments.agreement}
+    changes |= {name: value for name, value in given.items() if value is not None}
     logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # it warns of the logging config that is left out
     workflow = ConfigWorkflow(config_file=configs, logging_file=False)
     set_items(workflow.parser, changes)
@@ -121,8 +118,10 @@ def _item(text: str) -> tuple[str, Any]:
 
 
 def _table(content: dict[str, Any]) -> str:
-    lines = [f"{'':18}{'bytes':>10}{'same class':>12}{'accuracy':>10}"]
+    score = "mean_dice" if "mean_dice" in content["student.onnx"] else "accuracy"
+    rows = [["", "bytes", "same class", score.replace("_", " ")]]
     for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
-        figures = content[name]
-        lines.append(f"{name:18}{figures['bytes']:>10,}{figures['agreement']:>12.2%}{figures['accuracy']:>10.3f}")
-    return "\n".join(lines)
+        if figures := content.get(name):
+            value = "-" if figures[score] is None else f"{figures[score]:.3f}"
+            rows.append([name, f"{figures['bytes']:,}", f"{figures['agreement']:.2%}", value])
+    return plain_table(rows)

@@ -20,6 +20,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from monai_fetalkd.utils.requirements import require
+
 __all__ = ["add_arguments", "run"]
 
 _SECONDS_TO_SEND = 60  # a response, to a client that reads it
@@ -65,17 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ValueError: when the model is no exported network, a limit is not positive, the token is empty or too short, or
-            the port is taken, or the packages of the server are not installed.
+            the port is taken.
+        ImportError: when a package of the server is not installed.
         OSError: when a file does not exist.
     """
+    require("To start the server", "fastapi", "prometheus_client", "python_multipart", "uvicorn")
+    import uvicorn
+
     from monai_fetalkd.deployment.runtime import Recognizer
-
-    try:
-        import uvicorn
-
-        from monai_fetalkd.deployment.serve import Limits, create_app, timed_protocol
-    except ImportError as error:
-        raise ValueError(f'The server needs {error.name}: run `pip install "monai-fetalkd[serve]"`.') from None
+    from monai_fetalkd.deployment.serve import Limits, create_app, timed_protocol
 
     limits = Limits(
         megabytes=arguments.megabytes,

@@ -2,22 +2,26 @@
 
 MODEL is an exported network (ONNX). SOURCE is one of
 
-  a file      multi-frame DICOM, or any other file of frames; every frame is answered
-  a video     AVI, MP4, MOV, MKV, WebM, MPEG and others that OpenCV reads; every frame is answered
-  a folder    of frames, in natural order of their names; every frame is answered
+  a file      multi-frame DICOM, or any other file of frames; every frame gets a prediction
+  a video     AVI, MP4, MOV, MKV, WebM, MPEG and others that OpenCV reads; every frame gets a prediction
+  a folder    of frames, in natural order of their names; every frame gets a prediction
   -           standard input: PNG or JPEG files one behind the other, or bare grey levels (--raw); the latest frame wins
   0, 1, ...   a capture device, by its number; the latest frame wins
 
 Where the latest frame wins, those that come while inference is busy are dropped and counted. A frame that cannot be
 decoded is counted and skipped.
 
-Each answer is one JSON line on standard output: frame, time_ms (in the loop), plane (null: undecided), probability
+Each frame gives one JSON line on standard output: frame, time_ms (in the loop), plane (null: undecided), probability
 (smoothed, of the plane), probabilities (of this frame), smoothed, ms (decoding and inference), dropped (frames before
 it). The last line, {"summary": ...}, counts the frames and names the best one of each plane; it is on standard error as
 text too. That files can be written is checked before the first frame, and files of an earlier stream are removed then:
 they may show another patient.
 
-Ctrl-C, SIGTERM and a reader that leaves (| head) end the stream after the current frame, and all files are written.
+Where MODEL is a segmentation network of the fetal head, each line tells frame, time_ms, circumference, unit (mm, or
+pixels where the file does not tell the size of a pixel), ellipse (in pixels; null: no head), ms and dropped, and the
+overlay shows mask and ellipse. The options of planes (--best, --timeline, --threshold) are refused then.
+
+Ctrl-C, SIGTERM and a closed pipe (| head) end the stream after the current frame, and all files are written.
 The exit status is 0 at the end of the source, 130, 143 and 141 for these three, and 1 when no frame could be decoded or
 a file could not be written.
 
@@ -38,10 +42,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from monai_fetalkd.deployment.stream import Answer, BestFrames, Stream
+    from monai_fetalkd.deployment.stream import BestFrames, HeadOverlay, HeadStream, Overlay, Stream
 
 __all__ = ["add_arguments", "run"]
 
@@ -52,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("model", metavar="MODEL", help="the exported network (ONNX)")
     parser.add_argument("source", metavar="SOURCE", help="where the frames come from, see above")
-    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source tells")
+    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source says")
     parser.add_argument(
         "--raw", type=_size, metavar="WIDTHxHEIGHT", help="standard input is bare grey levels, one byte a pixel"
     )
@@ -60,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--realtime", action="store_true", help="play a file at its own pace, as if it were live: the latest frame wins"
     )
     parser.add_argument("--best", metavar="FOLDER", help="write the best frame of each plane here, as PNG")
-    parser.add_argument("--overlay", metavar="FILE", help="write the frames with their answers: .mp4 or .gif")
-    parser.add_argument("--timeline", metavar="PNG", help="write a figure of the answers over time")
+    parser.add_argument("--overlay", metavar="FILE", help="write the frames with the predictions: .mp4 or .gif")
+    parser.add_argument("--timeline", metavar="PNG", help="write a figure of the predictions over time")
     parser.add_argument(
         "--threshold",
         type=float,
@@ -73,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=3,
         metavar="FRAMES",
-        help="by how many frames the answer may lag behind a change of plane; 0 for no smoothing (3)",
+        help="by how many frames the prediction may lag behind a change of plane; 0 for no smoothing (3)",
     )
     parser.add_argument(
         "--backend", choices=("auto", "onnxruntime", "openvino"), default="auto", help="what runs the network (auto)"
@@ -90,21 +94,29 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit status, see the module.
     """
-    from monai_fetalkd.deployment.runtime import Recognizer
-    from monai_fetalkd.deployment.stream import BestFrames, Smoothing, Stream, open_source, paced
+    from monai_fetalkd.deployment.runtime import Recognizer, Segmenter, is_segmentation
+    from monai_fetalkd.deployment.stream import BestFrames, HeadStream, Smoothing, Stream, open_source, paced
 
-    recognizer = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    best = BestFrames()
+    network: Recognizer | Segmenter
+    if is_segmentation(arguments.model):
+        _refuse_planes(arguments)
+        network = Segmenter(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    else:
+        network = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    written = [path for path in (arguments.best, arguments.timeline, arguments.overlay) if path]
+    _check_apart(arguments.source, arguments.model, written)
     with open_source(arguments.source, fps=arguments.fps, raw=arguments.raw) as source:
         pace = arguments.realtime and not source.live
-        stream = Stream(
-            recognizer,
-            paced(source) if pace else source,
-            live=source.live or pace,
-            smoothing=Smoothing(arguments.smoothing),
-            threshold=recognizer.threshold if arguments.threshold is None else arguments.threshold,
-        )
-        best = BestFrames()
-        outputs = list(_outputs(arguments, recognizer.class_names, source.fps, best))
+        frames, live = paced(source) if pace else source, source.live or pace
+        stream: Stream | HeadStream
+        if isinstance(network, Segmenter):
+            stream = HeadStream(network, frames, live=live)
+            outputs = list(_head_outputs(arguments, source.fps))
+        else:
+            threshold = network.threshold if arguments.threshold is None else arguments.threshold
+            stream = Stream(network, frames, live, Smoothing(arguments.smoothing), threshold)
+            outputs = list(_outputs(arguments, network.class_names, source.fps, best))
         with _stopped_by_signals(stream) as signals:
             problem = _answer_all(stream, outputs)
             problems = [problem, *(_try(output.write) for output in outputs)]
@@ -123,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 class _Output:
     """A file that is made of the answers: it looks at each, and is written at the end."""
 
-    add: Callable[[Answer], object]
+    add: Callable[[Any], object]
     write: Callable[[], object]
 
 
@@ -131,33 +143,62 @@ def _outputs(
     arguments: argparse.Namespace, class_names: Sequence[str], fps: float | None, best: BestFrames
 ) -> Iterator[_Output]:
     """What is made of the answers; that it can be written is known before the first of them."""
-    from monai_fetalkd.deployment.stream import Overlay, Timeline, open_movie, prepare_file
+    from monai_fetalkd.deployment.stream import Overlay
+    from monai_fetalkd.evaluation.timeline import Timeline
+    from monai_fetalkd.utils.files import prepare_file
 
     if arguments.best:
-        _check_apart(arguments.source, arguments.best)
         best.prepare(arguments.best)
     yield _Output(best.add, lambda: best.write(arguments.best) if arguments.best else None)
     if arguments.timeline:
         timeline = Timeline(class_names)
-        _check_apart(arguments.source, arguments.timeline)
         prepare_file(arguments.timeline)
-        yield _Output(timeline.add, lambda: timeline.write(arguments.timeline))
+        yield _Output(lambda answer: timeline.add(answer.to_dict()), lambda: timeline.write(arguments.timeline))
     if arguments.overlay:
-        overlay, movie = Overlay(class_names), open_movie(arguments.overlay, fps)
-        _check_apart(arguments.source, arguments.overlay)
-        prepare_file(arguments.overlay)
-        yield _Output(lambda answer: movie.add(overlay.draw(answer), answer.number, answer.time_ms), movie.close)
+        yield _movie(arguments, fps, Overlay(class_names))
 
 
-def _check_apart(source: str, output: str) -> None:
-    """Refuse to write over the frames that are read."""
-    read, written = Path(source).resolve(), Path(output).resolve()
-    is_inside = read.is_dir() and read in written.parents and written.exists()
-    if written == read or is_inside or (written == read.parent and read.suffix.lower() == ".png"):
-        raise ValueError(f"The output '{output}' would replace frames of the source '{source}': choose another place.")
+def _head_outputs(arguments: argparse.Namespace, fps: float | None) -> Iterator[_Output]:
+    """The same of measured heads."""
+    from monai_fetalkd.deployment.stream import HeadOverlay
+
+    if arguments.overlay:
+        yield _movie(arguments, fps, HeadOverlay())
 
 
-def _answer_all(stream: Stream, outputs: Sequence[_Output]) -> Exception | None:
+def _movie(arguments: argparse.Namespace, fps: float | None, overlay: Overlay | HeadOverlay) -> _Output:
+    from monai_fetalkd.deployment.stream import open_movie
+    from monai_fetalkd.utils.files import prepare_file
+
+    movie, draw = open_movie(arguments.overlay, fps), cast(Callable[[Any], Any], overlay.draw)
+    prepare_file(arguments.overlay)
+    return _Output(lambda answer: movie.add(draw(answer), answer.number, answer.time_ms), movie.close)
+
+
+def _refuse_planes(arguments: argparse.Namespace) -> None:
+    for option in ("best", "timeline", "threshold"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"'{arguments.model}' segments and tells no planes: leave out --{option}.")
+
+
+def _check_apart(source: str, model: str, outputs: Sequence[str]) -> None:
+    """Refuse to write over the frames and the network that are read, and to write two outputs into one place."""
+    read, seen = Path(source).resolve(), {Path(model).resolve()}
+    for output in outputs:
+        written = Path(output).resolve()
+        is_inside = read.is_dir() and read in written.parents and written.exists()
+        if written == read or is_inside or (written == read.parent and read.suffix.lower() == ".png"):
+            raise ValueError(
+                f"The output '{output}' would replace frames of the source '{source}': choose another place."
+            )
+        if written in seen:
+            raise ValueError(
+                f"The output '{output}' would replace the network, or another output: choose another place."
+            )
+        seen.add(written)
+
+
+def _answer_all(stream: Stream | HeadStream, outputs: Sequence[_Output]) -> Exception | None:
     """Print all answers; what has ended the stream before its time, so that what is there by then can be written."""
 
     def answer_all() -> None:
@@ -178,7 +219,7 @@ def _try(action: Callable[[], object]) -> Exception | None:
 
 
 @contextmanager
-def _stopped_by_signals(stream: Stream) -> Iterator[list[int]]:
+def _stopped_by_signals(stream: Stream | HeadStream) -> Iterator[list[int]]:
     """Let the first signal end the stream, and the second do what it always does.
 
     Yields:
@@ -205,7 +246,7 @@ def _stopped_by_signals(stream: Stream) -> Iterator[list[int]]:
 
 
 def _print(content: dict[str, Any]) -> None:
-    from monai_fetalkd.deployment.stream import told_if_unwritten
+    from monai_fetalkd.utils.files import told_if_unwritten
 
     try:
         with told_if_unwritten("standard output"):
@@ -223,7 +264,7 @@ def _tell(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _summary(stream: Stream, best: BestFrames) -> dict[str, Any]:
+def _summary(stream: Stream | HeadStream, best: BestFrames) -> dict[str, Any]:
     frames = {
         plane: {
             "frame": frame.number,
@@ -236,7 +277,7 @@ def _summary(stream: Stream, best: BestFrames) -> dict[str, Any]:
     return {**stream.summary.to_dict(), "best": frames}
 
 
-def _summary_text(stream: Stream, best: BestFrames) -> str:
+def _summary_text(stream: Stream | HeadStream, best: BestFrames) -> str:
     lines = [
         f"best {plane}: frame {frame.number}, {frame.probability:.3f}" for plane, frame in sorted(best.frames.items())
     ]

@@ -1,11 +1,11 @@
 """Run a study: arms by folds by seeds, in one table with paired intervals.
 
 STUDY is a JSON file that names the configs, the arms, and what each arm changes in them; those of the bundle are in
-bundle/studies. Every cell of the table, that is an arm on a fold from a seed, is trained and evaluated in a worker
+bundle/studies. Every run of the table, that is an arm on a fold from a seed, is trained and evaluated in a worker
 process, and writes its logs, checkpoint and predictions into a folder of its own.
 
-It may be killed at any time: the same command goes on where it was. Other arms and seeds may be added later; cells that
-are finished are not run again. At the end it prints the table and writes it, table.md and study.json, into the folder.
+It may be killed at any time: the same command goes on where it was. Other arms and seeds may be added later; runs that
+are finished are not repeated. At the end it prints the table and writes it, table.md and study.json, into the folder.
 
 For example
 

@@ -16,6 +16,7 @@ from monai_fetalkd.losses import DistillationLoss, FeatureLoss
 from monai_fetalkd.outputs import OutputPath, heads_of, logits_of, part_of
 from monai_fetalkd.taps import FeatureTaps
 from monai_fetalkd.teachers import Query, Targets, Teacher, eval_only, makes_one_pass
+from monai_fetalkd.utils.tensor import plain
 
 __all__ = ["AttentionTask", "DistillationTask", "StudentTask"]
 
@@ -246,6 +247,8 @@ class DistillationTask(StudentTask):
     ) -> dict[str, Tensor]:
         """The parts of the loss."""
         further: dict[str, Any] = {"layout": "channels_first"} if features else {}
+        if targets.mask is not None:
+            mask = targets.mask if mask is None else targets.mask * plain(mask).reshape(targets.mask.shape)
         if mask is not None:
             further["mask"] = mask
         return self.loss(logits, targets.logits, label, features, targets.features, **further)

@@ -38,8 +38,9 @@ class TeacherStudentTrainer(SupervisedTrainer, ABC):
     teacher is in no state dict of the trainer, and its module is left as it was found. ``criterion`` is the loss; its
     parameters (adapters) are trained and kept in the checkpoint of the stage like those of the student.
 
-    On several ranks give the student in ``DistributedDataParallel``, whose settings are taken over to a wrapper around
-    student and loss; ``network`` is then the student inside. The teacher needs no wrapper.
+    On several ranks give the student in ``DistributedDataParallel``, whose settings and communication hooks are taken
+    over to a wrapper around student and loss (register hooks before); ``network`` is then the student inside. The
+    teacher needs no wrapper.
 
     Args:
         device: where the networks are and the batches go.
@@ -65,8 +66,9 @@ class TeacherStudentTrainer(SupervisedTrainer, ABC):
     Raises:
         ValueError: when a layer does not exist, the numbers of layers differ, student and teacher share layers, the
             optimizer holds the teacher's parameters or lacks those of the loss, or ``iteration_update`` is given, which
-            would bypass the teacher. With ``targets``, when the dataset is no ``FixedViews`` or a loss needs whole
-            features.
+            would bypass the teacher. When the wrapper of the student casts it (``mixed_precision``) or delays the
+            exchange of some gradients (``delay_all_reduce_named_params``). With ``targets``, when the dataset is no
+            ``FixedViews`` or a loss needs whole features.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class TeacherStudentTrainer(SupervisedTrainer, ABC):
             student=self.network, loss=loss_function, layers=layers, layout=student_layout, output=student_output
         )
         self.teacher = asked if targets is None else self._stored(asked, targets, train_data_loader, layers)
+        # after the handlers that load the teacher's weights
+        self.add_event_handler(Events.STARTED, lambda: asked.start(train_data_loader, self.state.device))
         self._mask_key = mask_key
         self._step = self.task if wrapper is None else _wrapped_alike(self.task, wrapper)
         self._single_inferer: Inferer = self.inferer  # type: ignore[has-type]
@@ -178,7 +182,20 @@ def _check_parameters(optimizer: torch.optim.Optimizer, student: nn.Module, loss
 
 
 def _wrapped_alike(task: StudentTask, wrapper: DistributedDataParallel) -> DistributedDataParallel:
-    """Student and loss in one wrapper, with the settings of the one that was given around the student."""
+    """Student and loss in one wrapper, with the settings and hooks of the one that was given around the student.
+
+    Hooks that only private calls of torch register (built-in C++ hooks, those for buffers) cannot be read.
+    """
+    if wrapper.mixed_precision is not None:
+        raise ValueError(
+            "DistributedDataParallel(mixed_precision=...) has cast the student for itself, which a wrapper around "
+            "student and loss cannot take over: leave it out and give the trainer amp=True."
+        )
+    if wrapper._delay_all_reduce_params:
+        raise ValueError(
+            "DistributedDataParallel(delay_all_reduce_named_params=...) names parameters of the student alone, which a "
+            "wrapper around student and loss cannot take over: leave it out."
+        )
     # layers after the last one tapped have no gradient in stage 1, nor has an adapter whose weight is zero; a static
     # graph finds them by itself
     unused = not wrapper.static_graph and (isinstance(task, AttentionTask) or any(True for _ in task.loss.parameters()))
@@ -192,7 +209,13 @@ def _wrapped_alike(task: StudentTask, wrapper: DistributedDataParallel) -> Distr
     }
     if not wrapper.broadcast_buffers:  # not by its default, as newer versions of torch warn of the argument
         settings["broadcast_buffers"] = False
-    return DistributedDataParallel(task, **settings)
+    for name in ("batched_grad_copy", "skip_all_reduce_unused_params"):  # older versions of torch lack the first
+        if getattr(wrapper, name, False):
+            settings[name] = True
+    alike = DistributedDataParallel(task, **settings)
+    for hook, state in wrapper._comm_hooks:
+        alike.register_comm_hook(state, hook)
+    return alike
 
 
 class AttentionTransferTrainer(TeacherStudentTrainer):

@@ -13,6 +13,7 @@ from typing import Any
 
 from monai_fetalkd import __version__
 from monai_fetalkd.ultrasound.data.datalist import Datalist
+from monai_fetalkd.ultrasound.data.datalist.rows import UNLABELLED
 from monai_fetalkd.utils.hashing import hash_of_data
 
 __all__ = ["git_commit", "hash_of_datalist", "provenance"]
@@ -60,18 +61,19 @@ def hash_of_datalist(datalist: Datalist) -> str:
         datalist: the frames.
 
     Returns:
-        A SHA-256 of the class table and, for each section, of every frame's label, file name, number in its file and
-        size of its file. Groups are left out: their pseudonyms differ from run to run.
+        A SHA-256 of the class table and, for each section and the unlabelled frames, of every frame's label, file name,
+        number in its file and size of its file. Groups are left out: their pseudonyms differ from run to run.
     """
+    sections = datalist.sections | ({UNLABELLED: datalist.unlabelled} if datalist.unlabelled else {})
     return hash_of_data(
         {
             "class_names": list(datalist.class_names),
             "sections": {
                 name: sorted(
-                    (row["label"], Path(row["image"]).name.encode(), row.get("frame", -1), _size(row["image"]))
+                    (row.get("label", -1), Path(row["image"]).name.encode(), row.get("frame", -1), _size(row["image"]))
                     for row in rows
                 )
-                for name, rows in datalist.sections.items()
+                for name, rows in sections.items()
             },
         }
     )

@@ -11,7 +11,7 @@ from monai.engines import Evaluator, Trainer
 
 from .loss import losses_of
 
-__all__ = ["ProgressLogger"]
+__all__ = ["ProgressLogger", "duration"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +72,10 @@ class ProgressLogger:
         self._last_line = time.monotonic()
         seconds = (self._last_line - self._started) / self._steps
         length = engine.state.epoch_length
-        times = f"{_duration(seconds)} a step"
+        times = f"{duration(seconds)} a step"
         if length is not None:  # a loader that does not know its length tells it when the first epoch is over
             left = seconds * (engine.state.max_epochs * length - engine.state.iteration)
-            times = f"{_duration(seconds * length)} an epoch, {_duration(left)} left"
+            times = f"{duration(seconds * length)} an epoch, {duration(left)} left"
         parts = "  ".join(f"{name} {total / self._steps_of_epoch:.4f}" for name, total in self._sums.items())
         width = len(str(engine.state.max_epochs))
         logger.info(
@@ -90,7 +90,19 @@ class ProgressLogger:
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Args:
+        seconds: the time.
+
+    Returns:
+        Its text.
+
+    Example:
+        >>> duration(2.34), duration(98), duration(4000)
+        ('2.3 s', '1 min 38 s', '1 h 07 min')
+    """
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

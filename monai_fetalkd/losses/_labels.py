@@ -9,13 +9,15 @@ from torch import Tensor
 
 from monai_fetalkd.utils.tensor import plain
 
-__all__ = ["check_num_classes", "class_indices", "class_masks", "has_fraction", "resize_nearest"]
+__all__ = ["NO_LABEL", "class_indices", "class_masks", "has_fraction", "labelled_items", "resize_nearest"]
+
+# torch's own default for an index to ignore, so that its cross entropy skips such labels too
+NO_LABEL = -100
 
 
-def check_num_classes(num_classes: int, least: int) -> None:
-    """Raise ``ValueError`` unless there are enough classes."""
-    if not isinstance(num_classes, int) or num_classes < least:
-        raise ValueError(f"num_classes must be a whole number of at least {least}, got {num_classes!r}")
+def labelled_items(label: Tensor) -> Tensor:
+    """Which items of a batch have a label, bool ``[N]``: those whose label is not all :data:`NO_LABEL`."""
+    return (label.reshape(len(label), -1) != NO_LABEL).any(1)
 
 
 def class_masks(label: Tensor, values: Tensor, num_classes: int) -> Tensor:

@@ -12,6 +12,7 @@ __all__ = [
     "check_logits",
     "check_same_shape",
     "check_temperature",
+    "check_weights",
     "divisor",
     "expected",
     "prediction_weights",
@@ -23,6 +24,12 @@ def check_temperature(temperature: float) -> None:
     """Raise ``ValueError`` unless the temperature is positive and finite."""
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
+
+
+def check_weights(*weights: float) -> None:
+    """Raise ``ValueError`` unless all weights are finite and not negative."""
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(f"weights must be finite and not negative, got {' and '.join(map(str, weights))}")
 
 
 def check_same_shape(student: Tensor, teacher: Tensor) -> None:

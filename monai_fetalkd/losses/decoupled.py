@@ -13,6 +13,7 @@ from monai_fetalkd.losses._logits import (
     check_logits,
     check_same_shape,
     check_temperature,
+    check_weights,
     expected,
     prediction_weights,
     weighted_mean,
@@ -62,8 +63,7 @@ class DecoupledLoss(_Loss):
 
     def __init__(self, target_weight: float = 1.0, other_weight: float = 8.0, temperature: float = 4.0) -> None:
         check_temperature(temperature)
-        if not (0 <= target_weight < math.inf and 0 <= other_weight < math.inf):
-            raise ValueError(f"weights must be finite and not negative, got {target_weight} and {other_weight}")
+        check_weights(target_weight, other_weight)
         super().__init__()
         self.target_weight = target_weight
         self.other_weight = other_weight

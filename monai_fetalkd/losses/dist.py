@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
@@ -12,6 +10,7 @@ from monai_fetalkd.losses._logits import (
     check_logits,
     check_same_shape,
     check_temperature,
+    check_weights,
     divisor,
     prediction_weights,
     weighted_mean,
@@ -63,8 +62,7 @@ class DISTLoss(_Loss):
 
     def __init__(self, inter_weight: float = 1.0, intra_weight: float = 1.0, temperature: float = 1.0) -> None:
         check_temperature(temperature)
-        if not (0 <= inter_weight < math.inf and 0 <= intra_weight < math.inf):
-            raise ValueError(f"weights must be finite and not negative, got {inter_weight} and {intra_weight}")
+        check_weights(inter_weight, intra_weight)
         super().__init__()
         self.inter_weight = inter_weight
         self.intra_weight = intra_weight

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
 from monai_fetalkd.layouts import Layout
-from monai_fetalkd.losses._labels import resize_nearest
+from monai_fetalkd.losses._labels import NO_LABEL, labelled_items, resize_nearest
 from monai_fetalkd.losses.feature import FeatureLoss, Features
 from monai_fetalkd.losses.label import LabelLoss, is_sigmoid_head
 from monai_fetalkd.losses.soft_target import SigmoidSoftTargetLoss, SoftTargetLoss
@@ -41,6 +41,10 @@ class DistillationLoss(_Loss):
     ``DiceLoss(sigmoid=True)``, they are those of independent classes (:class:`SigmoidSoftTargetLoss`), else those of
     exclusive ones (:class:`SoftTargetLoss`). A label that the loss ignores (its ``ignore_index``) is left out of the
     soft targets too.
+
+    **Items without a label.** One whose label is all -100 (torch's default for an index to ignore) takes part in the
+    soft targets and hidden layers alone. The loss on labels, whatever it is, is given the other items, and is zero in a
+    batch without any.
 
     **Deep supervision.** ``input`` may be the list of logits of all heads of a student, the main one first. The loss on
     labels gets the list, so it must be MONAI's ``DeepSupervisionLoss``. Each head is compared with the teacher's
@@ -179,12 +183,18 @@ class DistillationLoss(_Loss):
         if label is None:
             raise ValueError("the label is missing: pass label, or set ce_weight to 0")
         label = plain(label)
-        if isinstance(logits, Tensor):
-            with torch.autocast(logits.device.type, enabled=False):
-                return self.label_loss(full_precision(logits), label)
+        heads = [logits] if isinstance(logits, Tensor) else list(logits)
+        present = labelled_items(label)
+        if not present.all():
+            heads, label = [head[present] for head in heads], label[present]
         with torch.autocast(label.device.type, enabled=False):
+            values = [full_precision(head) for head in heads]
+            if not len(label):
+                return torch.stack([value.sum() for value in values]).sum()  # zero, on the graph of the student
+            if isinstance(logits, Tensor):
+                return self.label_loss(values[0], label)
             # as a number with a fraction: integers cannot be interpolated to the size of a head
-            return self.label_loss([full_precision(head) for head in logits], full_precision(label))
+            return self.label_loss(values, full_precision(label))
 
     def _soft_target_part(
         self, logits: Tensor | Sequence[Tensor], target: Tensor, label: Tensor | None, mask: Tensor | None
@@ -224,9 +234,9 @@ class DistillationLoss(_Loss):
 
 
 def _ignore_index(label_loss: object) -> int | None:
-    """The class index that a loss, or the one inside it, is set to ignore; None for torch's own default of -100."""
+    """The class index that a loss, or the one inside it, is set to ignore; None for that of items without a label."""
     parts = label_loss.modules() if isinstance(label_loss, nn.Module) else [label_loss]
-    found = {getattr(part, "ignore_index", None) for part in parts} - {None, -100}
+    found = {getattr(part, "ignore_index", None) for part in parts} - {None, NO_LABEL}
     return found.pop() if len(found) == 1 else None
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd.losses._features import check_maps, pool_alike, unit
-from monai_fetalkd.losses._labels import check_num_classes, class_masks, resize_nearest
-from monai_fetalkd.utils.tensor import full_precision
+from monai_fetalkd.losses._features import ClassFeatureLoss, unit
 
 __all__ = ["IntraClassLoss"]
 
 
-class IntraClassLoss(_Loss):
+class IntraClassLoss(ClassFeatureLoss):
     r"""Squared difference of how close student and teacher find each position to the mean of its class.
 
     With :math:`\mu_{nk}` the mean feature of class :math:`k` over its positions in image :math:`n`, and
@@ -46,34 +43,9 @@ class IntraClassLoss(_Loss):
         github.com/winycg/CIRKD.
     """
 
-    uses_label = True
-
-    def __init__(self, num_classes: int) -> None:
-        check_num_classes(num_classes, least=1)
-        super().__init__()
-        self.num_classes = num_classes
-
-    def forward(self, input: Tensor, target: Tensor, label: Tensor) -> Tensor:
-        """Compare the positions.
-
-        Args:
-            input: feature of the student, ``[N, C, *spatial]``.
-            target: the teacher's, of any number of channels. It never receives a gradient.
-            label: class indices, ``[N, *spatial]`` or ``[N, 1, *spatial]``, of any spatial size.
-
-        Returns:
-            A scalar.
-
-        Raises:
-            ValueError: when batch or the number of spatial dimensions differ, or the label holds no class indices.
-        """
-        check_maps(input, target)
-        with torch.autocast(input.device.type, enabled=False):
-            student, teacher = pool_alike(full_precision(input), full_precision(target.detach()))
-            label = resize_nearest(label, student.shape[2:])
-            masks = class_masks(label, student, self.num_classes).flatten(2)
-            difference = _closeness(student, masks) - _closeness(teacher, masks)
-            return difference.square().mean()
+    def _compare(self, student: Tensor, teacher: Tensor, masks: Tensor) -> Tensor:
+        difference = _closeness(student, masks) - _closeness(teacher, masks)
+        return difference.square().mean()
 
 
 def _closeness(feature: Tensor, masks: Tensor) -> Tensor:

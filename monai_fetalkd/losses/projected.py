@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from monai.networks.layers import Conv
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from monai_fetalkd.utils.tensor import full_precision
@@ -61,7 +60,8 @@ class ProjectedLoss(_Loss):
             )
         super().__init__()
         self.loss = loss
-        self.projector = Conv[Conv.CONV, spatial_dims](student_channels, teacher_channels, kernel_size=1)
+        convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[spatial_dims - 1]
+        self.projector = convolution(student_channels, teacher_channels, kernel_size=1)
 
     @property
     def uses_label(self) -> bool:

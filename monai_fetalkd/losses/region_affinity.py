@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.modules.loss import _Loss
 
-from monai_fetalkd.losses._features import check_maps, pool_alike, unit
-from monai_fetalkd.losses._labels import check_num_classes, class_masks, resize_nearest
-from monai_fetalkd.utils.tensor import full_precision
+from monai_fetalkd.losses._features import ClassFeatureLoss, unit
 
 __all__ = ["RegionAffinityLoss"]
 
 
-class RegionAffinityLoss(_Loss):
+class RegionAffinityLoss(ClassFeatureLoss):
     r"""Squared difference of how alike student and teacher find the classes of an image.
 
     With :math:`\mu_{nk}` the mean feature of class :math:`k` over its positions in image :math:`n`, and
@@ -48,36 +45,13 @@ class RegionAffinityLoss(_Loss):
         Imaging 40(12), 2021, arXiv:2108.09987; code: github.com/EagleMIT/EMKD.
     """
 
-    uses_label = True
+    _LEAST_CLASSES = 2
 
-    def __init__(self, num_classes: int) -> None:
-        check_num_classes(num_classes, least=2)
-        super().__init__()
-        self.num_classes = num_classes
-
-    def forward(self, input: Tensor, target: Tensor, label: Tensor) -> Tensor:
-        """Compare the classes.
-
-        Args:
-            input: feature of the student, ``[N, C, *spatial]``.
-            target: the teacher's, of any number of channels. It never receives a gradient.
-            label: class indices, ``[N, *spatial]`` or ``[N, 1, *spatial]``, of any spatial size.
-
-        Returns:
-            A scalar.
-
-        Raises:
-            ValueError: when batch or the number of spatial dimensions differ, or the label holds no class indices.
-        """
-        check_maps(input, target)
-        with torch.autocast(input.device.type, enabled=False):
-            student, teacher = pool_alike(full_precision(input), full_precision(target.detach()))
-            label = resize_nearest(label, student.shape[2:])
-            masks = class_masks(label, student, self.num_classes).flatten(2)
-            difference = _affinity(student, masks) - _affinity(teacher, masks)
-            present = masks.any(dim=2)
-            pairs = (present.unsqueeze(1) & present.unsqueeze(2)).triu(diagonal=1)
-            return (difference.square() * pairs).sum() / pairs.sum().clamp_min(1)
+    def _compare(self, student: Tensor, teacher: Tensor, masks: Tensor) -> Tensor:
+        difference = _affinity(student, masks) - _affinity(teacher, masks)
+        present = masks.any(dim=2)
+        pairs = (present.unsqueeze(1) & present.unsqueeze(2)).triu(diagonal=1)
+        return (difference.square() * pairs).sum() / pairs.sum().clamp_min(1)
 
 
 def _affinity(feature: Tensor, masks: Tensor) -> Tensor:

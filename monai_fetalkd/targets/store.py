@@ -107,7 +107,7 @@ class TargetStore:
             (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=4))
             open_memmap(temporary / _ROWS, mode="w+", dtype=row, shape=(count,)).flush()
             for path in (temporary / _MANIFEST, temporary / _ROWS):
-                with path.open("rb") as file:
+                with path.open("r+b") as file:  # Windows syncs only what is open for writing
                     os.fsync(file.fileno())
             temporary.rename(self.folder)
         except OSError:

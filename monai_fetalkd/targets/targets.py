@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import monai
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from monai_fetalkd.teachers import Query, Targets, Teacher
-from monai_fetalkd.utils.hashing import hash_of_code, hash_of_data
+from monai_fetalkd.utils.hashing import hash_of_data
 from monai_fetalkd.utils.tensor import plain
 
+from .identity import identity_of
 from .layout import FeatureType, TargetLayout
 from .store import TargetStore
 from .views import FixedViews
@@ -158,10 +158,11 @@ class StoredTeacher(Teacher):
         self._open = None
 
     def check_weights(self) -> None:
-        """Raise ``ValueError`` when the weights have changed in a way that leaves no trace in their versions."""
-        if self._open is not None and not np.allclose(
-            self._open.norms, _norms(self.teacher.networks()), rtol=1e-6, atol=0, equal_nan=True
-        ):
+        """Raise ``ValueError`` when the weights have changed, also where they were written through ``.data``.
+
+        That leaves no trace in their versions, so the bytes are hashed: once an epoch, not at each step.
+        """
+        if self._open is not None and self._open.digest != _digest(self.teacher.networks()):
             raise self._changed()
 
     def _changed(self) -> ValueError:
@@ -187,21 +188,11 @@ class StoredTeacher(Teacher):
 
     def _manifest(self, query: Query) -> dict[str, Any]:
         device = query.inputs.device.type
-        networks, inferer = self.teacher.networks(), query.inferer
         return {
             **self.views.description(),
+            **identity_of(self.teacher, query.inferer),
             "dtype": self.settings.dtype,
-            "teacher": ", ".join(type(network).__name__ for network in networks),
-            "hash_of_teacher": hash_of_data(
-                [self.teacher.describe(), *([repr(network), network.state_dict()] for network in networks)]
-            ),
-            "hash_of_code": hash_of_code(module for network in networks for module in network.modules()),
-            "inferer": type(inferer).__qualname__,
-            # what an inferer remembers of its calls is private
-            "hash_of_inferer": hash_of_data({k: v for k, v in vars(inferer).items() if not k.startswith("_")}),
             "autocast": str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
-            "torch": torch.__version__,
-            "monai": monai.__version__,
         }
 
     def _find(self, manifest: dict[str, Any], query: Query) -> _Open | None:
@@ -245,7 +236,7 @@ class StoredTeacher(Teacher):
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_KEY]
         store = TargetStore(self.settings.cache_dir / key, layout.row, self.views.rows, whole)
         networks = self.networks()
-        return _Open(store, layout, _versions(networks), _norms(networks))
+        return _Open(store, layout, _versions(networks), _digest(networks))
 
     def _keep(self, numbers: np.ndarray, computed: Targets, query: Query) -> Targets:
         """Store what is not stored yet, and give all as it is stored, so that each epoch learns from the same."""
@@ -296,7 +287,7 @@ class _Open(NamedTuple):
     store: TargetStore
     layout: TargetLayout
     versions: list[int]
-    norms: list[float]
+    digest: str
 
 
 def _versions(networks: Iterable[nn.Module]) -> list[int]:
@@ -304,9 +295,8 @@ def _versions(networks: Iterable[nn.Module]) -> list[int]:
     return [0 if tensor.is_inference() else tensor._version for tensor in _weights(networks)]
 
 
-def _norms(networks: Iterable[nn.Module]) -> list[float]:
-    floats = [tensor.detach().float() for tensor in _weights(networks) if tensor.is_floating_point()]
-    return torch.stack(torch._foreach_norm(floats)).tolist() if floats else []
+def _digest(networks: Iterable[nn.Module]) -> str:
+    return hash_of_data(list(_weights(networks)))
 
 
 def _weights(networks: Iterable[nn.Module]) -> Iterator[Tensor]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import SmartCacheDataset
-from monai.transforms import Compose, LoadImaged, Randomizable
+from monai.transforms import Compose, Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from monai_fetalkd.ultrasound.transforms import LoadFramed
 from monai_fetalkd.utils.hashing import hash_of_data, hash_of_transforms
+from monai_fetalkd.utils.traits import path_keys
 
 __all__ = ["FixedViews"]
 
-# hashed under a salt that may be new in every run, see monai_fetalkd.ultrasound.data.datalist
+# a datalist holds hashes of these, under a salt that may be new in every run
 _PSEUDONYMS = ("group", "operator")
 
 
@@ -46,6 +46,9 @@ class FixedViews(Dataset):
             now on.
         views: number of views of each frame.
         seed: seed of the views, from 0 to 2^32 - 1.
+        keep: keep each view in memory once it has been drawn. With a slim student and stored targets, drawing the views
+            takes more time than learning from them. It pays without workers, or with persistent ones, each of which
+            keeps its own.
 
     Raises:
         ValueError: when ``views`` is below 1 or a transform cannot be pickled; later, by an item that is no dictionary
@@ -65,7 +68,7 @@ class FixedViews(Dataset):
         [0, 2] [[-0.025 -0.032]]
     """
 
-    def __init__(self, dataset: Any, views: int, seed: int = 0) -> None:
+    def __init__(self, dataset: Any, views: int, seed: int = 0, keep: bool = False) -> None:
         if views < 1:
             raise ValueError(f"views must be 1 or more, got {views}: for a live teacher, use the dataset as it is")
         if isinstance(dataset, (SmartCacheDataset, IterableDataset)):
@@ -78,6 +81,8 @@ class FixedViews(Dataset):
         self.dataset = dataset
         self.views = views
         self.seed = seed
+        self.keep = keep
+        self._kept: dict[tuple[int, int], Any] = {}
         self._data, self._length = dataset.data, len(dataset)
         # in shared memory, where the workers of a loader see them change
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -129,7 +134,7 @@ class FixedViews(Dataset):
 
     def description(self) -> dict[str, str | int]:
         """Tell all that the pixels of the views depend on, to be read and to be hashed."""
-        paths = {"image", *_loaded_keys(self.dataset.transform)}
+        paths = {"image", *path_keys(self.dataset.transform)}
         return {
             "frames": len(self),
             "hash_of_frames": hash_of_data([_pictured(row) for row in self.dataset.data], path_keys=paths),
@@ -147,7 +152,11 @@ class FixedViews(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f"there is no item {index} among {len(self)}")
         view = self.epoch % self.views
-        item = self._draw(index, view)
+        item = self._kept.get((index, view)) if self.keep else None
+        if item is None:
+            item = self._draw(index, view)
+            if self.keep:
+                self._kept[index, view] = item
         samples = _dictionaries(item, index)
         if len(samples) != self.samples:
             raise ValueError(
@@ -159,13 +168,14 @@ class FixedViews(Dataset):
         return numbered if isinstance(item, list) else numbered[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_own"}
+        return {name: value for name, value in vars(self).items() if name not in ("_own", "_kept")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for shared in (self._epoch, self._samples):
             shared.share_memory_()  # what a spawned worker gets is shared already, a deep copy is not
         self._own = threading.local()
+        self._kept = {}
 
     def _draw(self, index: int, view: int) -> Any:
         own = self._own
@@ -196,15 +206,6 @@ def _pictured(row: Any) -> Any:
     if not isinstance(row, Mapping):
         return row
     return {key: value for key, value in row.items() if key not in _PSEUDONYMS}
-
-
-def _loaded_keys(transform: Any) -> Iterator[Any]:
-    """The keys whose values are read from files."""
-    if isinstance(transform, Compose):
-        for part in transform.transforms:
-            yield from _loaded_keys(part)
-    elif isinstance(transform, (LoadImaged, LoadFramed)):
-        yield from transform.keys
 
 
 def _draw_from(generator: np.random.RandomState, transform: Any) -> None:

@@ -51,7 +51,8 @@ def check_weights(
 ) -> None:
     """Check that weights were trained on frames of this size, these classes and this reading.
 
-    Weights without a description, as of another program, are taken as they are.
+    Weights without a description, as of another program, are taken as they are. What a description holds null for was
+    varied in training: a ``crop`` of null stands for frames both whole and cropped to their sector.
 
     Args:
         path: the file of the weights.
@@ -73,7 +74,7 @@ def check_weights(
     if not isinstance(found, Mapping) or not wanted.keys() <= found.keys():
         raise ValueError(f"The description '{described}' of a network is damaged: delete it, or restore it.")
     for name, value in wanted.items():
-        if found[name] != value:
+        if found[name] not in (None, value):
             raise ValueError(
                 f"The network of '{path}' was trained on {_NAMES[name]} {_shown(found[name])}, not {_shown(value)}: "
                 f"give its {_ITEMS[name]}, or another checkpoint (see '{described.name}' beside it)."

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import ignite.distributed as idist
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_fetalkd.utils.files import written_whole
+from monai_fetalkd.utils.machine import machine_error
 
 __all__ = ["copy_weights", "fit_names", "load_weights", "read_checkpoint", "read_state_dict", "save_weights"]
 
@@ -81,9 +83,11 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
+        if (of_the_machine := machine_error(error)) is not None:  # the file is not to blame
+            raise of_the_machine from None
         # torch answers a damaged, foreign or unsafe file with half a dozen types of exception, and pages of advice to
         # run the code in it, which must not be passed on
-        cause = None if "weights_only" in str(error) else error
+        cause = None if isinstance(error, UnpicklingError) else error
         raise ValueError(f"The file '{path}' cannot be read as a checkpoint: {_reason(Path(path), error)}") from cause
 
 
@@ -254,11 +258,12 @@ def _reason(path: Path, error: Exception) -> str:
             return "it is a program of torch.export: save torch.export.load(path).state_dict with torch.save."
         if "data.pkl" not in names:
             return "it is an archive of another kind."
-    if objects := re.findall(r"GLOBAL (\S+)", str(error)):
+    if isinstance(error, UnpicklingError):
+        objects = re.findall(r"GLOBAL (\S+)", str(error))  # their names stand nowhere else in the error
+        if not objects:
+            return "it is of another format, not written by torch.save."
         return (
             f"it holds Python objects ({objects[0]}), and reading those could run code. Where you trust the file, load "
             "it with the program that wrote it, and save network.state_dict() alone with torch.save."
         )
-    if "weights_only" in str(error):
-        return "it is of another format, not written by torch.save."
     return f"it is damaged or of another format ({str(error).splitlines()[0] if str(error) else type(error).__name__})."

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -69,7 +69,7 @@ def hash_of_code(objects: Iterable[Any]) -> str:
     return hashlib.sha256(repr(sorted(code_of(objects).items())).encode()).hexdigest()
 
 
-def hash_of_data(value: Any, path_keys: Collection[str] = ()) -> str:
+def hash_of_data(value: Any, path_keys: Collection[Hashable] = ()) -> str:
     """Hash nested dictionaries and sequences of arrays, strings and whatever can be pickled, such as a datalist.
 
     Equal values have equal hashes, in every process and whatever objects they share. Files count only under
@@ -98,7 +98,7 @@ def hash_of_data(value: Any, path_keys: Collection[str] = ()) -> str:
     return digest.hexdigest()
 
 
-def _update(digest: Any, value: Any, path_keys: Collection[str], is_path: bool = False) -> None:
+def _update(digest: Any, value: Any, path_keys: Collection[Hashable], is_path: bool = False) -> None:
     # every value is led by its kind and length, so that no two nestings run together into the same bytes
     if isinstance(value, Mapping):
         digest.update(f"mapping {len(value)}\n".encode())

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from monai_fetalkd.utils.requirements import pip_install
+
 __all__ = ["check_writable", "machine_error", "told", "writing"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}  # no quota on Windows
@@ -80,7 +82,11 @@ def told(error: BaseException) -> str:
     Example:
         >>> told(PermissionError(errno.EACCES, "Permission denied", "a.json"))
         "'a.json': Permission denied."
+        >>> told(ModuleNotFoundError("No module named 'sklearn'", name="sklearn"))
+        "'sklearn' is not installed: run `pip install scikit-learn`."
     """
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("monai_fetalkd"):
+        return f"'{error.name}' is not installed: run `{pip_install(error.name)}`."
     if isinstance(error, OSError) and error.strerror:
         return f"'{error.filename}': {error.strerror}." if error.filename else f"{error.strerror}."
     return str(error)

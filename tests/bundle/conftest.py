@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +41,12 @@ def tiny() -> dict:
 
 
 @pytest.fixture(scope="session")
+def training() -> dict:
+    """What makes a run of ``train.json`` end after its stages, where neither summary nor report are looked at."""
+    return {"run": ["@run_teacher", "@run_baseline", "@run_attention", "@run_distillation"]}
+
+
+@pytest.fixture(scope="session")
 def bundle_dir(project_dir) -> Path:
     return project_dir / "bundle"
 
@@ -58,33 +68,49 @@ def frames_dir(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def workflow(bundle_dir, frames_dir, tmp_path, monkeypatch):
-    """Build a workflow of the bundle as ``python -m monai.bundle run`` does, with tiny networks and frames."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+@contextlib.contextmanager
+def _monai_bundle() -> Iterator[None]:
+    """Be ``python -m monai.bundle``, and undo what a run sets for its process: log handlers, who prints errors."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-
-    def build(*configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
-        given = {
-            "bundle_root": str(bundle_dir),
-            "output_dir": str(tmp_path / "out"),
-            "dataset_dir": str(frames_dir / "planes.csv"),
-            **(copy.deepcopy(_TINY) if "train.json" in configs else {}),
-            **overrides,
-        }
-        return ConfigWorkflow(
-            config_file=[str(bundle_dir / "configs" / config) for config in configs],
-            logging_file=False,
-            workflow_type=kind,
-            **given,
-        )
-
-    yield build
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("monai.bundle.__main__", None))
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        yield
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def _workflow(bundle_dir: Path, *configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
+    tiny = copy.deepcopy(_TINY) if "train.json" in configs else {}
+    return ConfigWorkflow(
+        config_file=[str(bundle_dir / "configs" / config) for config in configs],
+        logging_file=False,
+        workflow_type=kind,
+        **{"bundle_root": str(bundle_dir), **tiny, **overrides},
+    )
+
+
+def _run(flow: ConfigWorkflow, run_id: str = "run") -> ConfigWorkflow:
+    flow.run_id = run_id
+    flow.initialize()
+    flow.run()
+    flow.finalize()
+    return flow
+
+
+@pytest.fixture
+def workflow(bundle_dir, frames_dir, tmp_path):
+    """Build a workflow of the bundle as ``python -m monai.bundle run`` does, with tiny networks and frames."""
+
+    def build(*configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
+        given = {"output_dir": str(tmp_path / "out"), "dataset_dir": str(frames_dir / "planes.csv"), **overrides}
+        return _workflow(bundle_dir, *configs, kind=kind, **given)
+
+    with _monai_bundle():
+        yield build
 
 
 @pytest.fixture
@@ -92,14 +118,24 @@ def run(workflow):
     """Initialize, run and finalize, as ``python -m monai.bundle run`` does."""
 
     def go(*configs: str, run_id: str = "run", **overrides) -> ConfigWorkflow:
-        flow = workflow(*(configs or ("train.json",)), **overrides)
-        flow.run_id = run_id
-        flow.initialize()
-        flow.run()
-        flow.finalize()
-        return flow
+        return _run(workflow(*(configs or ("train.json",)), **overrides), run_id)
 
     return go
+
+
+@pytest.fixture(scope="session")
+def trained_once(bundle_dir, frames_dir, tmp_path_factory) -> Path:
+    """The folder of a finished run of ``train.json`` with the defaults of ``run``; not to be written to."""
+    folder = tmp_path_factory.mktemp("trained") / "out"
+    with _monai_bundle():
+        _run(_workflow(bundle_dir, "train.json", output_dir=str(folder), dataset_dir=str(frames_dir / "planes.csv")))
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path) -> Path:
+    """The same of one's own, where ``run`` writes."""
+    return shutil.copytree(trained_once, tmp_path / "out")
 
 
 @pytest.fixture

@@ -37,7 +37,6 @@ def config(tmp_path):
 
 @pytest.fixture
 def run(config, monkeypatch):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
     def go(*overlays, run_id="run", **overrides):
         flow = ConfigWorkflow([str(config), *map(str, overlays)], logging_file=False, run_id=run_id, **overrides)
@@ -242,7 +241,6 @@ def test_changed_values_reach_the_run(run, capsys):
 
 
 def test_it_works_for_workflows_made_from_python(config, monkeypatch):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with pytest.raises(RuntimeError) as caught:
         create_workflow(config_file=str(config), logging_file=False, **{"teacher#epoch": 1})
     assert "teacher#epochs" in str(cause(caught))

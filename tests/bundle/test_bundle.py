@@ -18,13 +18,6 @@ CONFIGS += ["multi_gpu_train.json", "multi_gpu_evaluate.json", "federated.json"]
 
 
 @pytest.fixture
-def trained(run, tmp_path):
-    """The folder of a finished run of tiny networks."""
-    run()
-    return tmp_path / "out"
-
-
-@pytest.fixture
 def student(tiny):
     return {"image_size": tiny["image_size"], "network_def": tiny["network_def"], "device": "cpu"}
 

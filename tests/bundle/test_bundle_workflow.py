@@ -83,7 +83,7 @@ def test_load_gives_the_torchscript_module_with_its_metadata(bundles):
         config_file=str(folder / "configs" / "inference.json"),
     )
     module, metadata, _ = monai.bundle.load(NAME, bundle_dir=bundles, load_ts_module=True, device="cpu")
-    assert module(torch.rand(3, 1, 224, 224)).shape == (3, 6)
+    assert module(torch.rand(3, 1, 128, 128)).shape == (3, 6)
     assert list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values())[1] == "Fetal brain"
 
 
@@ -106,7 +106,7 @@ def test_a_workflow_of_the_inference_is_made_from_its_folder_alone(bundles, fram
     flow.run()
     assert (folder / "eval" / "predictions.csv").is_file()
     assert flow.version == "0.1.0"
-    assert flow.spatial_shape == [224, 224]
+    assert flow.spatial_shape == [128, 128]
 
 
 def test_a_config_that_is_not_there_is_named(bundles):

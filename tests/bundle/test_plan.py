@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
+import torch
 from torch import nn
 
-from monai_fetalkd.bundle.plan import check_files, check_layers
+from monai_fetalkd.bundle.plan import check_files, check_layers, tell_plan
 from monai_fetalkd.networks import student_resnet
 
 SHAPE = (1, 32, 32)
@@ -65,3 +68,17 @@ def test_files_that_are_there_are_right(tmp_path):
     (tmp_path / "a.jsonl").touch()
     check_files({"a": tmp_path / "a.jsonl"})
     check_files({})
+
+
+def test_networks_epochs_and_times_are_told_and_leave_no_trace(caplog):
+    network = student_resnet(width=2, layers=(1, 1, 1, 1), num_classes=2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with caplog.at_level(logging.INFO), torch.random.fork_rng():
+        state = torch.random.get_rng_state()
+        tell_plan({"teacher": (network, 7), "stage 1": (network, 3)}, SHAPE, 10, 2, lambda images, net: net(images))
+        assert torch.equal(torch.random.get_rng_state(), state)
+    told = "\n".join(caplog.messages)
+    assert all(part in told for part in ("teacher", "7 epochs", "stage 1", "3 epochs", "M parameters", "10", "32 x 32"))
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())

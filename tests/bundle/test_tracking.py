@@ -30,8 +30,8 @@ def test_training_is_tracked(run, tmp_path):
     assert {"macro_auroc", "negative_log_likelihood", "train_loss"} <= set(found)
 
 
+@pytest.mark.usefixtures("trained")
 def test_evaluation_is_tracked(run, tmp_path):
-    run()
     run("train.json", "evaluate.json", tracking="mlflow", ckpt=str(tmp_path / "out" / "models" / "model.pt"))
     content = json.loads((tmp_path / "out" / "eval" / "evaluation" / "metrics.json").read_text())
     figures = content["networks"]["student"]["metrics"]

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from monai.engines import SupervisedTrainer
 from PIL import Image
 
+from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 
 STAGES = {
@@ -44,18 +44,16 @@ def test_one_run_trains_every_stage_and_prints_one_table(run, tmp_path, capsys):
     assert "stage 2, distillation" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 
-def test_stages_run_alone_leave_the_same_as_one_run(run, tmp_path):
-    run(output_dir=str(tmp_path / "together"))
+def test_stages_run_alone_leave_the_same_as_one_run(run, trained_once, tmp_path):
     for run_id in STAGES:
-        run(run_id=run_id, output_dir=str(tmp_path / "apart"))
+        run(run_id=run_id)
     for file in STAGES.values():
-        one, other = (weights(tmp_path / folder / "models" / file) for folder in ("together", "apart"))
+        one, other = (weights(folder / "models" / file) for folder in (trained_once, tmp_path / "out"))
         assert all(torch.equal(value, other[name]) for name, value in one.items()), file
 
 
-def test_stages_follow_the_checkpoints_they_are_given(run, tmp_path):
-    run(run_id="run_teacher")
-    shutil.move(tmp_path / "out" / "models" / "teacher.pt", tmp_path / "elsewhere.pt")
+def test_stages_follow_the_checkpoints_they_are_given(run, trained_once, tmp_path):
+    shutil.copy(trained_once / "models" / "teacher.pt", tmp_path / "elsewhere.pt")
     run(run_id="run_attention", **{"teacher#ckpt": str(tmp_path / "elsewhere.pt")})
     shutil.move(tmp_path / "out" / "models" / "attention.pt", tmp_path / "prior.pt")
     run(
@@ -74,20 +72,19 @@ def test_baseline_and_distilled_student_start_alike_and_train_as_long(workflow):
     assert flow.parser.get_parsed_content("baseline#trainer").state.max_epochs == 5
 
 
-def test_a_new_run_is_never_resumed_with_the_stages_of_an_older_one(run, tmp_path):
-    run(seed=0)
-    older = weights(tmp_path / "out" / "models" / "model.pt")
+def test_a_new_run_is_never_resumed_with_the_stages_of_an_older_one(run, trained, training, tmp_path):
+    older = weights(trained / "models" / "model.pt")
     with pytest.raises(RuntimeError):  # the new run ends after its teacher
         run(seed=1, run_baseline="$1 / 0")
-    run(seed=1, resume=True)
-    run(seed=1, output_dir=str(tmp_path / "whole"))
+    run(seed=1, resume=True, **training)
+    run(seed=1, output_dir=str(tmp_path / "whole"), **training)
     resumed, whole = (weights(tmp_path / name / "models" / "model.pt") for name in ("out", "whole"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     assert any(not torch.equal(value, resumed[name]) for name, value in older.items())
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_mistake_found_before_training_leaves_what_can_be_resumed(run, tmp_path):
-    run()
     with pytest.raises(RuntimeError):
         run(dataset_dir="/nowhere")
     assert len(list((tmp_path / "out" / "models").glob("*_resume.pt"))) == len(STAGES)
@@ -119,7 +116,7 @@ def test_defaults_are_the_real_sizes(workflow, bundle_dir, tiny):
         flow.parser[key] = _item(json.loads((bundle_dir / "configs" / "train.json").read_text()), key)
     flow.initialize()
     get = flow.parser.get_parsed_content
-    assert get("image_shape") == [1, 224, 224]
+    assert get("image_shape") == [1, 128, 128]
     assert sum(p.numel() for p in get("teacher#network").parameters()) == pytest.approx(23.5e6, rel=0.01)
     assert sum(p.numel() for p in get("student").parameters()) < 0.8e6
 
@@ -237,7 +234,7 @@ def test_a_mistake_ends_in_one_sentence_and_loses_nothing(run, frames_dir, tmp_p
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the sentence is checked below
         run(**prepare(tmp_path / "case"))
     capsys.readouterr()
-    sys.excepthook(caught.type, caught.value, caught.tb)  # what the interpreter does at the end of the command
+    told_plainly(caught.type, caught.value, caught.tb)  # what the interpreter does at the end of the command
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1
@@ -245,11 +242,11 @@ def test_a_mistake_ends_in_one_sentence_and_loses_nothing(run, frames_dir, tmp_p
     assert (models / "model.pt").read_text() == "the student of last week"
 
 
-def test_quiet_keeps_the_table_and_drops_the_rest(command, tmp_path):
-    done = command(tmp_path / "out", "--quiet", "true")
-    assert done.returncode == 0, done.stderr
-    assert "| teacher " in done.stdout
-    assert "epoch" not in done.stdout
+def test_quiet_keeps_the_table_and_drops_the_rest(run, tmp_path, capsys):
+    run(quiet=True)
+    printed = capsys.readouterr().out
+    assert "| teacher " in printed
+    assert "epoch" not in printed
     assert "epoch" in (tmp_path / "out" / "eval" / "log.txt").read_text()
 
 

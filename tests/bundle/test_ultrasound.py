@@ -63,6 +63,7 @@ def test_a_folder_of_dicom_trains_and_no_name_of_it_is_told_anywhere(run, study,
         skipped = [row["image"].split("/")[-2:] for row in csv.DictReader(file)]
     assert sorted(skipped) == [[name, "IM_0001"] for name in ("fetal_brain", "fetal_femur", "other")]
     assert "frames cannot be read and are left out" in caplog.text
+    assert sum(message.startswith("data:") for message in caplog.messages) == 1  # and is read once
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert {"model.pt", "metrics.json", "log.txt", "skipped.csv"} <= {path.name for path in written}
     told = [*(path.read_bytes() for path in written), *("".join(capsys.readouterr()).encode(), caplog.text.encode())]
@@ -83,14 +84,13 @@ def test_a_damaged_file_ends_the_run_in_a_sentence_unless_it_is_to_be_left_out(r
 
 
 @pytest.fixture
-def student(run, tiny, tmp_path):
-    """A student trained on frames of the overlay, and how to ask for it."""
-    run("train.json", "ultrasound.json", dataset_dir=str(tmp_path / "frames"))
+def student(trained_once, tiny):
+    """A trained student, and how to ask for it."""
     return {
         "image_size": tiny["image_size"],
         "network_def": tiny["network_def"],
         "device": "cpu",
-        "ckpt": str(tmp_path / "out" / "models" / "model.pt"),
+        "ckpt": str(trained_once / "models" / "model.pt"),
     }
 
 
@@ -105,7 +105,7 @@ def pictures(tmp_path):
     return tmp_path / "frames"
 
 
-def test_inference_takes_every_kind_of_file_and_lists_what_it_cannot_read(run, pictures, student, tmp_path):
+def test_inference_takes_every_kind_of_file_and_lists_what_it_cannot_read(run, student, tmp_path):
     mixed = tmp_path / "mixed"
     mixed.mkdir()
     frames = np.stack([picture(plane, 7) for plane in range(3)])

@@ -15,9 +15,9 @@ def weights(path):
     return torch.load(path, weights_only=True)
 
 
-def test_views_make_one_store_for_both_stages_that_the_next_run_reads(run, tmp_path):
+def test_views_make_one_store_for_both_stages_that_the_next_run_reads(run, training, tmp_path):
     settings = {"views": 2, "targets_dir": str(tmp_path / "targets"), "attention#epochs": 2, "train#epochs": 2}
-    run(output_dir=str(tmp_path / "first"), **settings)
+    run(output_dir=str(tmp_path / "first"), **settings, **training)
     (store,) = (tmp_path / "targets").iterdir()
     assert json.loads((store / "manifest.json").read_text())["views"] == 2
     written = (store / "rows.npy").read_bytes()
@@ -38,14 +38,14 @@ def test_bfloat16_is_for_hardware_that_computes_in_it(monkeypatch):
         assert native_precision("cpu") == precision
 
 
-def test_no_views_ask_the_teacher_at_every_step(run, tmp_path):
-    run(views=0, targets_dir=str(tmp_path / "targets"))
+def test_no_views_ask_the_teacher_at_every_step(run, training, tmp_path):
+    run(views=0, targets_dir=str(tmp_path / "targets"), **training)
     assert not (tmp_path / "targets").exists()
 
 
 @pytest.mark.parametrize(("precision", "channels_last"), [("bfloat16", False), ("bfloat16", True), ("float32", True)])
-def test_precision_and_layout_are_settings(run, tmp_path, precision, channels_last):
-    run(precision=precision, channels_last=channels_last, views=1)
+def test_precision_and_layout_are_settings(run, training, tmp_path, precision, channels_last):
+    run(precision=precision, channels_last=channels_last, views=1, **training)
     student = weights(tmp_path / "out" / "models" / "model.pt")
     assert all(value.isfinite().all() for value in student.values())
     assert {value.dtype for value in student.values() if value.is_floating_point()} == {torch.float32}

@@ -7,21 +7,25 @@ import logging
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 
 import pytest
 import torch
 
-from monai_fetalkd.bundle.workflow import prepare_run, told_plainly
+from monai_fetalkd.bundle.process import told_plainly
+from monai_fetalkd.bundle.workflow import prepare_run
 from monai_fetalkd.utils.locks import release_folder
 
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    root = logging.getLogger()
-    handlers = root.handlers[:]
+    root, package, threads = logging.getLogger(), logging.getLogger("monai_fetalkd"), torch.get_num_threads()
+    handlers, level = root.handlers[:], package.level
     yield
     release_folder()
+    torch.set_num_threads(threads)
+    package.setLevel(level)
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:] = handlers
@@ -60,6 +64,25 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
             prepare_run("cpu", tmp_path)
         other.communicate(b"\n")
     prepare_run("cpu", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("main", "sets"), [("monai.bundle.__main__", True), ("monai_fetalkd.__main__", True), ("ipykernel_launcher", False)]
+)
+def test_hook_levels_and_threads_are_set_in_a_command_and_not_in_a_notebook(tmp_path, monkeypatch, main, sets):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec(main, None))
+    terminal, package = logging.StreamHandler(), logging.getLogger("monai_fetalkd")
+    logging.getLogger().addHandler(terminal)
+    package.setLevel(logging.NOTSET)
+    torch.set_num_threads(2)
+
+    def state():
+        return sys.excepthook, terminal.level, package.level, torch.get_num_threads()
+
+    before = state()
+    prepare_run("cpu", tmp_path, quiet=True, threads=1)
+    assert state() == ((told_plainly, logging.WARNING, logging.INFO, 1) if sets else before)
+    assert (tmp_path / "log.txt").is_file()
 
 
 @pytest.mark.parametrize(

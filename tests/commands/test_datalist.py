@@ -157,3 +157,12 @@ def test_the_arguments_need_neither_torch_nor_monai():
         "sys.exit(bool({'torch', 'monai', 'sklearn'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["frames.csv", "0.png", "planes.txt", "folder.json"])
+def test_an_output_that_is_no_datalist_is_refused_before_anything_is_written(table, name):
+    (table.parent / "folder.json").mkdir()
+    before = {path: path.read_bytes() for path in table.parent.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=name):
+        command(table, *COLUMNS, "--output", table.parent / name)
+    assert {path: path.read_bytes() for path in table.parent.iterdir() if path.is_file()} == before

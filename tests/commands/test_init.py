@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import monai
@@ -14,12 +13,15 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.networks.nets import UNet
 
 from monai_fetalkd.__main__ import main
+from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.bundle.spheres import make_spheres
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
+from monai_fetalkd.unlabelled import NO_LABEL
 
 TINY = {
     "patch_size": [16, 16, 16],
@@ -50,10 +52,9 @@ def volumes(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def as_it_was():
     """Undo what a run does to this process."""
-    root, hook = logging.getLogger(), sys.excepthook
+    root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
-    sys.excepthook = hook
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:] = handlers
@@ -106,6 +107,29 @@ def test_targets_are_per_voxel_and_attention_maps_are_volumes(trained):
     assert set(last) >= {"loss", "ce", "kd", "at"}
     assert set(last_of_stage_1) >= {f"at_{layer}" for layer in get("layers")}
     assert last["pred"].shape[1:] == (4, 16, 16, 16)
+
+
+def test_volumes_without_segmentation_teach_too(bundle, tmp_path):
+    spheres = make_spheres(tmp_path / "spheres", train=4, val=2, test=2, size=16, unlabelled=6)
+    rows = json.loads(Path(spheres).read_text())["unlabelled"]
+    assert [set(row) for row in rows] == [{"image"}] * 6
+    stages = ["@run_teacher", "@run_baseline", "@run_attention", "@run_distillation"]
+    settings = {"unlabelled_share": 0.5, "run": stages, "patch_size": [20, 20, 20]}  # padded: not labels of background
+    flow = workflow(bundle, dataset_dir=spheres, output_dir=str(tmp_path / "out"), **settings)
+    flow.run_id = "run"
+    flow.initialize()
+    get = flow.parser.get_parsed_content
+    counts: dict[str, set[int]] = {}
+    for name in ("teacher", "baseline", "attention", "train"):
+        get(f"{name}#trainer").add_event_handler(
+            Events.ITERATION_COMPLETED,
+            lambda engine, name=name: counts.setdefault(name, set()).add(
+                sum(bool((label == NO_LABEL).all()) for label in engine.state.output["label"])
+            ),
+        )
+    flow.run()
+    assert counts == {"teacher": {0}, "baseline": {0}, "attention": {1}, "train": {1}}
+    assert get("train#trainer").state.iteration == 4  # a labelled volume in each batch of two
 
 
 def test_every_property_that_monai_asks_for_is_there(trained):
@@ -205,7 +229,7 @@ def test_a_mistake_is_told_in_one_sentence(bundle, volumes, tmp_path, capsys, ov
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the sentence is checked below
         run(workflow(bundle, **given), run_id)
     capsys.readouterr()
-    sys.excepthook(caught.type, caught.value, caught.tb)
+    told_plainly(caught.type, caught.value, caught.tb)
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1

@@ -297,3 +297,21 @@ def test_streams_that_are_closed_at_the_start_do_no_harm(model, loop, number):
     assert "Traceback" not in process.stderr
     if number != 1:
         assert lines(process.stdout)[1]["answered"] == 20
+
+
+@pytest.mark.parametrize("written", [("--timeline", "student.png"), ("--timeline", "a.gif", "--overlay", "a.gif")])
+def test_no_output_replaces_the_network_or_another_output(model, loop, tmp_path, capsys, written):
+    network = tmp_path / "student.png"
+    network.write_bytes((tmp_path / "student.onnx").read_bytes())
+    arguments = [str(tmp_path / part) if "." in part else part for part in written]
+    assert main(["stream", str(network), loop, *arguments]) == 1
+    assert "would replace" in capsys.readouterr().err
+    assert network.read_bytes() == (tmp_path / "student.onnx").read_bytes()
+
+
+def test_a_folder_without_frames_and_threads_by_the_thousand_are_told(model, loop, tmp_path, capsys):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.txt").touch()
+    for arguments, told in (([str(tmp_path / "none")], "none"), ([loop, "--threads", "100000"], "thread")):
+        assert main(["stream", model, *arguments]) == 1
+        assert told in capsys.readouterr().err

@@ -8,6 +8,7 @@ from monai.data import CacheDataset, DataLoader
 from monai.transforms import Compose
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel.distributed import _MixedPrecision
 
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 from monai_fetalkd.handlers import GlobalBatch
@@ -82,6 +83,7 @@ SETTINGS = {
     "find_unused_parameters": True,
     "bucket_cap_mb": 3,
     "static_graph": True,
+    "skip_all_reduce_unused_params": True,
 }
 
 
@@ -90,13 +92,8 @@ def settings_of(wrapper):
     return {**kept, "bucket_cap_mb": wrapper.bucket_bytes_cap / 2**20, "process_group": wrapper.process_group}
 
 
-@pytest.mark.usefixtures("process_group")
-@pytest.mark.parametrize("names", [[], *([name] for name in SETTINGS), ["broadcast_buffers", "bucket_cap_mb"]])
-@pytest.mark.parametrize("kind", [AttentionTransferTrainer, DistillationTrainer])
-def test_the_wrapper_around_the_student_is_replaced_by_one_of_the_same_settings(kind, names):
-    student = network(4)
-    wrapped = DistributedDataParallel(student, **{name: SETTINGS[name] for name in names})
-    trainer = kind(
+def trainer_of(kind, wrapped):
+    return kind(
         device="cpu",
         max_epochs=1,
         train_data_loader=[{"image": torch.rand(4, 1, 16, 16), "label": torch.tensor([0, 1, 2, 0])}] * 3,
@@ -106,6 +103,15 @@ def test_the_wrapper_around_the_student_is_replaced_by_one_of_the_same_settings(
         student_layers=["1"],
         decollate=False,
     )
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("names", [[], *([name] for name in SETTINGS), ["broadcast_buffers", "bucket_cap_mb"]])
+@pytest.mark.parametrize("kind", [AttentionTransferTrainer, DistillationTrainer])
+def test_the_wrapper_around_the_student_is_replaced_by_one_of_the_same_settings(kind, names):
+    student = network(4)
+    wrapped = DistributedDataParallel(student, **{name: SETTINGS[name] for name in names})
+    trainer = trainer_of(kind, wrapped)
     expected = settings_of(wrapped)
     if kind is AttentionTransferTrainer:  # the layers after the last one tapped have no gradient
         expected["find_unused_parameters"] |= not wrapped.static_graph
@@ -113,3 +119,34 @@ def test_the_wrapper_around_the_student_is_replaced_by_one_of_the_same_settings(
     trainer.run()
     assert trainer.network is student
     assert torch.isfinite(trainer.state.output["loss"])
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("kind", [AttentionTransferTrainer, DistillationTrainer])
+def test_a_communication_hook_works_on_the_gradients_of_the_task(kind):
+    def without_gradients(state, bucket):
+        state.append(bucket.index())
+        exchanged = torch.futures.Future()
+        exchanged.set_result(torch.zeros_like(bucket.buffer()))
+        return exchanged
+
+    wrapped, exchanges = DistributedDataParallel(network(4)), []
+    wrapped.register_comm_hook(exchanges, without_gradients)
+    before = [parameter.detach().clone() for parameter in wrapped.parameters()]
+    trainer_of(kind, wrapped).run()
+    assert len(exchanges) >= 3
+    assert all(torch.equal(one, other) for one, other in zip(before, wrapped.parameters(), strict=True))
+
+
+@pytest.mark.usefixtures("process_group")
+def test_settings_of_the_wrapper_that_cannot_be_taken_over_are_refused():
+    cast = DistributedDataParallel(network(4), mixed_precision=_MixedPrecision(param_dtype=torch.bfloat16))
+    with pytest.raises(ValueError, match="mixed_precision"):
+        trainer_of(DistillationTrainer, cast)
+    student = network(4)
+    delayed = {
+        "delay_all_reduce_named_params": [("0.weight", student[0].weight)],
+        "param_to_hook_all_reduce": student[6].weight,
+    }
+    with pytest.raises(ValueError, match="delay_all_reduce_named_params"):
+        trainer_of(DistillationTrainer, DistributedDataParallel(student, **delayed))

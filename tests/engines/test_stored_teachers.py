@@ -72,13 +72,14 @@ def test_the_average_of_the_students_weights_is_refused_with_stored_targets(tmp_
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
-def test_weights_that_change_through_data_are_noticed_by_the_next_epoch(tmp_path, ensemble):
+@pytest.mark.parametrize("change_of", [lambda w: w.mul_(1.01), lambda w: w.copy_(w.flip(0)), lambda w: w.neg_()])
+def test_weights_that_change_through_data_are_noticed_by_the_next_epoch(tmp_path, ensemble, change_of):
     net = network(8)
     trainer = trainer_of(TeacherEnsemble([network(8), net]) if ensemble else net, tmp_path, epochs=4)
 
     @trainer.on(Events.EPOCH_COMPLETED(once=2))
     def change():
-        net[0].weight.data.mul_(1.01)
+        change_of(net[0].weight.data)
 
     with pytest.raises(ValueError, match="weights have changed"):
         trainer.run()

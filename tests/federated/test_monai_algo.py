@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 
 import numpy as np
 import pytest
@@ -29,7 +28,6 @@ def phantom(tmp_path_factory):
 @pytest.fixture
 def client(project_dir, phantom, tmp_path, monkeypatch):
     """A client of one site with tiny networks, whose teacher is there."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 

@@ -69,10 +69,10 @@ class Reference:
 
 
 @pytest.fixture
-def reference(shared_dir: Path) -> Reference:
-    return Reference(shared_dir / "reference" / "kd_reference.npz")
+def reference(project_dir: Path) -> Reference:
+    return Reference(project_dir / "tests" / "reference" / "kd_reference.npz")
 
 
 @pytest.fixture
-def dense_reference(shared_dir: Path) -> Reference:
-    return Reference(shared_dir / "reference" / "dense_reference.npz")
+def dense_reference(project_dir: Path) -> Reference:
+    return Reference(project_dir / "tests" / "reference" / "dense_reference.npz")

@@ -39,6 +39,14 @@ def frames(count=6):
     return [{"image": torch.rand(1, 8, 8, generator=generator), "label": index % 3} for index in range(count)]
 
 
+DRAWN = []
+
+
+def counted(item):
+    DRAWN.append(item["label"])
+    return item
+
+
 def transforms():
     return Compose(
         [
@@ -68,6 +76,19 @@ def test_an_item_is_that_of_the_dataset_and_the_number_of_its_view():
     item = views[4]
     assert item.keys() == {"image", "label", "view"}
     assert (item["label"], item["view"]) == (1, 4 * 3 + 5 % 3)
+
+
+def test_views_that_are_kept_are_drawn_once_and_are_the_same():
+    DRAWN.clear()
+    kept = FixedViews(Dataset(frames(), Compose([*transforms().transforms, counted])), views=2, keep=True)
+    drawn = FixedViews(Dataset(frames(), transforms()), views=2)
+    for epoch in range(4):
+        for views in (kept, drawn):
+            views.set_epoch(epoch)
+        for one, other in zip(kept, drawn, strict=True):
+            assert one["view"] == other["view"]
+            assert torch.equal(one["image"], other["image"])
+    assert len(DRAWN) == 2 * len(frames()) + 1  # one more to count the samples of an item
 
 
 def test_the_pixels_of_a_view_do_not_depend_on_what_was_drawn_before():

@@ -49,6 +49,13 @@ def test_what_they_were_not_trained_on_is_told(weights, change, told):
     assert str(weights) in str(caught.value)
 
 
+@pytest.mark.parametrize("reading", [PLAIN, CROPPED])
+def test_weights_that_were_trained_on_both_readings_take_either(weights, reading):
+    described = weights.with_suffix(".json")
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"crop": None}))
+    check_weights(weights, **{**TRAINED, "reading": reading})
+
+
 def test_weights_of_another_program_are_taken(tmp_path):
     check_weights(tmp_path / "foreign.pt", **TRAINED)
 

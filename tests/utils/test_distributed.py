@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.bundle.workflow import prepare_run
 from monai_fetalkd.utils.distributed import join_ranks
 
@@ -49,7 +50,7 @@ def test_a_rank_that_is_left_alone_says_so(in_ranks, tmp_path):
         with pytest.raises(RuntimeError) as caught:
             torch.distributed.all_reduce(torch.ones(1))
         with (tmp_path / "told").open("w") as sys.stderr:
-            sys.excepthook(caught.type, caught.value, caught.tb)
+            told_plainly(caught.type, caught.value, caught.tb)
 
     in_ranks(lose_the_other_rank, survivors=1)
     assert "another process of this job has ended" in (tmp_path / "told").read_text()
@@ -62,7 +63,7 @@ def test_other_ranks_leave_a_log_only_when_there_is_an_error(in_ranks, tmp_path)
         if torch.distributed.get_rank() == 1:
             error = ValueError("the frame is torn")
             with (tmp_path / "told").open("w") as sys.stderr:
-                sys.excepthook(type(error), error, None)
+                told_plainly(type(error), error, None)
 
     in_ranks(prepare_run, "cpu", tmp_path)
     assert [path.name for path in tmp_path.glob("*.txt")] == ["log.txt"]

@@ -7,7 +7,7 @@ import stat
 import pytest
 import torch
 
-from monai_fetalkd.utils.files import written_whole
+from monai_fetalkd.utils.files import prepare_file, written_whole
 
 
 def names(folder):
@@ -96,3 +96,29 @@ def test_equal_checkpoints_are_equal_files(tmp_path):
         with written_whole(tmp_path / name / "model.pt") as temporary:
             torch.save({"weight": torch.arange(3)}, temporary)
     assert (tmp_path / "one" / "model.pt").read_bytes() == (tmp_path / "other" / "model.pt").read_bytes()
+
+
+def test_a_file_that_can_be_written_is_prepared_and_an_older_one_removed(tmp_path):
+    path = tmp_path / "new" / "loop.png"
+    prepare_file(path)
+    path.write_text("of an earlier patient")
+    prepare_file(path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["folder", "file/loop.png", "new/\0"])
+def test_a_file_that_cannot_be_written_is_told_before(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises((OSError, ValueError)):
+        prepare_file(tmp_path / name)
+
+
+def test_a_disk_without_room_is_told_with_the_name_of_the_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(OSError, match=r"loop\.png' cannot be written: No space left") as caught:
+        prepare_file(tmp_path / "loop.png")
+    assert caught.value.errno == 28

@@ -17,8 +17,8 @@ from monai.handlers import CheckpointLoader
 from packaging.version import Version
 from torch import nn
 
+from monai_fetalkd.bundle.process import root_error
 from monai_fetalkd.bundle.stages import distillation_stage, supervised_stage
-from monai_fetalkd.bundle.workflow import root_error
 
 from .config import Component, Config
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from .calibration import balanced_rows
+from .calibration_rows import balanced_rows
 from .export import Export
 from .fake_quantization import fake_quantized
-from .files import NetworkWithAttention, trace, write_int8, write_onnx, write_program
+from .formats import NetworkWithAttention, trace, write_int8, write_onnx, write_program
+from .segmentation import SegmentationExport
 from .verification import compare_logits
 
 __all__ = [
     "Export",
     "NetworkWithAttention",
+    "SegmentationExport",
     "balanced_rows",
     "compare_logits",
     "fake_quantized",

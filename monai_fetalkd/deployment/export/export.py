@@ -30,7 +30,7 @@ from monai_fetalkd.utils.checkpoints import load_weights
 from monai_fetalkd.utils.files import written_whole
 from monai_fetalkd.utils.machine import check_writable
 
-from .files import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
+from .formats import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
 from .verification import check_preprocessing, check_same_network, compare_logits, logits_of
 
 __all__ = ["Export"]
@@ -57,7 +57,7 @@ class Export:
     otherwise it is left out, the report tells so, and the call ends in a ``ValueError``. That the runtime prepares
     frames as MONAI does is verified on the calibration frames.
 
-    The temperature of the probabilities and the threshold of "no standard plane" are chosen on ``validation``, see
+    The temperature of the probabilities and the threshold of an answer are chosen on ``validation``, see
     :func:`~monai_fetalkd.evaluation.scores.fit_temperature` and
     :func:`~monai_fetalkd.evaluation.scores.answer_threshold`.
 
@@ -187,7 +187,7 @@ class Export:
         if threshold is None:
             logger.warning(
                 f"On the validation frames even the surest answers are right in less than {self.target:.0%}, so that "
-                'there is no threshold, and "no standard plane" will never be answered.'
+                "there is no threshold, and the network will never be undecided."
             )
         return {
             "temperature": temperature,

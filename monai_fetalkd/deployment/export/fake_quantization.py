@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from .files import usable_weight_bits
+from .formats import usable_weight_bits
 
 __all__ = ["fake_quantized"]
 
@@ -38,7 +38,7 @@ def fake_quantized(network: nn.Module, weight_bits: int | None = None) -> nn.Mod
 
     Args:
         network: the network, changed in place.
-        weight_bits: those of the INT8 file, see :func:`~monai_fetalkd.deployment.export.files.usable_weight_bits`.
+        weight_bits: those of the INT8 file, see :func:`~monai_fetalkd.deployment.export.formats.usable_weight_bits`.
 
     Returns:
         The same network.

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .preprocessing import Preprocessing
 from .recognizer import Recognizer
+from .segmenter import Segmenter, is_segmentation
 
-__all__ = ["Preprocessing", "Recognizer"]
+__all__ = ["Preprocessing", "Recognizer", "Segmenter", "is_segmentation"]

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
-__all__ = ["letterbox"]
+__all__ = ["from_letterbox", "letterbox"]
 
 
 def letterbox(pixels: np.ndarray, size: tuple[int, int], smooth: bool = True) -> np.ndarray:
@@ -30,14 +30,40 @@ def letterbox(pixels: np.ndarray, size: tuple[int, int], smooth: bool = True) ->
         array([[1., 5.],
                [0., 0.]], dtype=float32)
     """
-    scale = min(new / old for new, old in zip(size, pixels.shape, strict=True))
-    height, width = (max(1, round(scale * old)) for old in pixels.shape)
+    scale, (top, left, height, width) = _place(pixels.shape, size)
     weights = _linear if smooth and scale > 1 else _area
     narrow = weights(pixels.shape[1], width) @ np.ascontiguousarray((weights(pixels.shape[0], height) @ pixels).T)
     frame = np.zeros(size, dtype=np.float32)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
     frame[top : top + height, left : left + width] = narrow.T
     return frame
+
+
+def from_letterbox(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bring maps of a letterboxed frame back to the size of the frame, interpolated linearly.
+
+    Args:
+        values: ``[C, h, w]`` over the whole letterbox, such as the logits of a network.
+        shape: height and width of the frame.
+
+    Returns:
+        float32 ``[C, *shape]``.
+
+    Example:
+        >>> inside = letterbox(np.ones((20, 40)), (8, 8))
+        >>> from_letterbox(inside[None], (20, 40)).min()
+        np.float32(1.0)
+    """
+    _, (top, left, height, width) = _place(shape, values.shape[1:])
+    inside = np.asarray(values[:, top : top + height, left : left + width], dtype=np.float32)
+    tall, wide = (_linear if new > old else _area for new, old in zip(shape, (height, width), strict=True))
+    return np.stack([(wide(width, shape[1]) @ (tall(height, shape[0]) @ channel).T).T for channel in inside])
+
+
+def _place(shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[float, tuple[int, int, int, int]]:
+    """How much a frame is scaled to fit, and its top, left, height and width there."""
+    scale = min(new / old for new, old in zip(size, shape, strict=True))
+    height, width = (max(1, round(scale * old)) for old in shape)
+    return scale, ((size[0] - height) // 2, (size[1] - width) // 2, height, width)
 
 
 # A sparse matrix a side: a dense one takes seven times as long, and BLAS would take more threads than it was given.

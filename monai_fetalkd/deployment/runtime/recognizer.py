@@ -21,6 +21,8 @@ from .sessions import fastest, open_sessions
 
 __all__ = ["Recognizer"]
 
+_LARGEST_LOGIT = 1e6
+
 
 class Recognizer:
     r"""Class probabilities of frames, from a file that ``python -m monai_fetalkd export`` has written.
@@ -68,6 +70,8 @@ class Recognizer:
             raise FileNotFoundError(f"There is no exported network '{name}'.")
         sessions = open_sessions(name, backend, threads)
         self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
+        if self.metadata.get("task") == "segmentation":
+            raise ValueError(f"'{name}' segments frames and tells no planes: `stream` measures heads with it.")
         self._read_metadata(name)
         shape = (1, *self.preprocessing.size)
         if sessions[0].shape != shape:
@@ -179,7 +183,7 @@ class Recognizer:
             raise ValueError(
                 f"'{name}' does not tell its {error} in its metadata: write it with `python -m monai_fetalkd export`."
             ) from None
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
@@ -201,7 +205,7 @@ def _class_names(value: Any) -> tuple[str, ...]:
 
 
 def _temperature(value: float) -> float:
-    if not 0 < value < math.inf:
+    if not (0 < value < math.inf and math.isfinite(_LARGEST_LOGIT / value)):
         raise ValueError(f"the temperature is a number above 0, not {value}.")
     return value
 

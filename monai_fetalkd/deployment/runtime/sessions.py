@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from threading import Lock
 from typing import Protocol
 
 import numpy as np
 
+from monai_fetalkd.utils.requirements import require
+
 __all__ = ["BACKENDS", "OnnxRuntimeSession", "OpenVinoSession", "Session", "fastest", "open_sessions"]
 
+_MOST_THREADS = 64  # or as many as there are cores: thousands of them stop the machine
 _ROUNDS = 9
 _MARGIN = 0.9  # a runtime must take less than this share of the default one's time
 
@@ -131,17 +135,16 @@ def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Se
     """
     if backend not in BACKENDS:
         raise ValueError(f"There is no runtime '{backend}': choose one of {', '.join(BACKENDS)}.")
-    if threads < 1:
-        raise ValueError(f"A network runs on one thread or more, not on {threads}.")
+    if not 1 <= threads <= max(_MOST_THREADS, os.cpu_count() or 1):
+        raise ValueError(f"A network runs on one thread or more, {_MOST_THREADS} at most, not on {threads}.")
     wanted = _SESSIONS if backend == "auto" else (backend,)
     installed = [name for name in wanted if find_spec(name)]
     if not installed:
-        extra = "openvino" if backend == "openvino" else "runtime"
-        raise ImportError(f'To run exported networks, run `pip install "monai-fetalkd[{extra}]"`.')
+        require("To run exported networks", "onnxruntime" if backend == "auto" else backend)
     return [_SESSIONS[name](path, threads) for name in installed]
 
 
-def fastest(sessions: Sequence[Session], inputs: np.ndarray) -> Session:
+def fastest(sessions: Sequence[Session], inputs: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> Session:
     """The first session, unless another is faster by more than a tenth.
 
     The median of nine calls each counts, made in turns, after one that warms up.
@@ -149,6 +152,7 @@ def fastest(sessions: Sequence[Session], inputs: np.ndarray) -> Session:
     Args:
         sessions: the same network on several runtimes.
         inputs: a batch to time them with.
+        clock: the time in seconds.
 
     Returns:
         One of the sessions.
@@ -158,9 +162,9 @@ def fastest(sessions: Sequence[Session], inputs: np.ndarray) -> Session:
     seconds = np.empty((1 + _ROUNDS, len(sessions)))
     for turn in seconds:
         for number, session in enumerate(sessions):
-            start = time.perf_counter()
+            start = clock()
             session(inputs, "logits")
-            turn[number] = time.perf_counter() - start
+            turn[number] = clock() - start
     shares = np.median(seconds[1:], axis=0)
     shares[0] *= _MARGIN
     return sessions[int(shares.argmin())]

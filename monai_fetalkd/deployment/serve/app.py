@@ -20,11 +20,11 @@ from monai_fetalkd import __version__
 from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.ultrasound.frames.isolated import Decoder
 
-from .answers import Failure, Health, Prediction
-from .guard import Guard
 from .limits import Limits, Refusal, Slots
 from .metrics import Metrics
+from .middleware import Guard
 from .recognition import describe, recognize_file
+from .responses import Failure, Health, Prediction
 from .upload import named, receive
 
 __all__ = ["create_app"]
@@ -80,8 +80,8 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
     Args:
         recognizer: the model.
         limits: what clients may ask for; the defaults of :class:`Limits` where None.
-        token: what clients must show, see :class:`~monai_fetalkd.deployment.serve.guard.Guard`; None for nothing, and
-            then clients must address the server as ``localhost``.
+        token: what clients must show, see :class:`~monai_fetalkd.deployment.serve.middleware.Guard`; None for nothing,
+            and then clients must address the server as ``localhost``.
 
     Returns:
         An ASGI application.

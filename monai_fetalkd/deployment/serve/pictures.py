@@ -11,7 +11,7 @@ from PIL import Image
 from monai_fetalkd.deployment.runtime import Preprocessing, Recognizer
 from monai_fetalkd.ultrasound.frames import Frame, Sector, find_sector
 
-from .answers import Attention, Picture
+from .responses import Attention, Picture
 
 __all__ = ["input_box", "make_picture"]
 

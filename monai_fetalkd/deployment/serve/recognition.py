@@ -15,9 +15,9 @@ from monai_fetalkd.ultrasound.frames.frame import FrameSource
 from monai_fetalkd.ultrasound.frames.kinds import HEAD, sniff
 from monai_fetalkd.ultrasound.frames.reader import open_frames
 
-from .answers import Best, FrameAnswer, Model, Picture, Prediction, Segment
 from .limits import Limits, Refusal
 from .pictures import make_picture
+from .responses import Best, FrameAnswer, Model, Picture, Prediction, Segment
 
 __all__ = ["describe", "recognize_file"]
 
@@ -45,6 +45,7 @@ def recognize_file(
     start: float,
     with_pictures: bool = False,
     opened: Callable[[str, float], AbstractContextManager[FrameSource]] = lambda path, _: open_frames(path),
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Prediction:
     """Recognise all frames of a picture or a cine, as the command stream does: smoothed, with the model's threshold.
 
@@ -52,11 +53,13 @@ def recognize_file(
         recognizer: the network.
         path: the file; no refusal tells it.
         limits: how many frames it may hold, and how long they may take.
-        start: :func:`time.perf_counter` of the last byte of the upload.
-        with_pictures: whether to send pictures along, see :class:`~monai_fetalkd.deployment.serve.answers.Prediction`.
+        start: what the clock said at the last byte of the upload.
+        with_pictures: whether to send pictures along, see
+            :class:`~monai_fetalkd.deployment.serve.responses.Prediction`.
         opened: opens a file that has to be read by a deadline, see
             :meth:`monai_fetalkd.ultrasound.frames.isolated.Decoder.open`; in this process and without a deadline unless
             given.
+        clock: the time in seconds.
 
     Returns:
         The answer.
@@ -71,7 +74,7 @@ def recognize_file(
         with opened(path, deadline) as file:
             if file.count > limits.frames:
                 raise Refusal(413, f"The upload holds {file.count} frames, {limits.frames} are the most.")
-            answers, best, pictures = _recognize(recognizer, file, deadline, with_pictures)
+            answers, best, pictures = _recognize(recognizer, file, deadline, clock, with_pictures)
             if not answers:
                 file.frame(0)  # says why
                 raise Refusal(422, _sentence("none of its frames can be read"))
@@ -92,7 +95,7 @@ def recognize_file(
         missing=[name for name in recognizer.class_names if is_plane(name) and name not in found],
         model=describe(recognizer),
         pictures=list(pictures.values()),
-        ms=round(1000 * (time.perf_counter() - start), 3),
+        ms=round(1000 * (clock() - start), 3),
     )
 
 
@@ -106,10 +109,10 @@ def _check_kind(path: str) -> None:
 
 
 def _recognize(
-    recognizer: Recognizer, file: FrameSource, deadline: float, with_pictures: bool
+    recognizer: Recognizer, file: FrameSource, deadline: float, clock: Callable[[], float], with_pictures: bool
 ) -> tuple[list[FrameAnswer], list[Best], dict[int, Picture]]:
     answers, kept, pictures = [], BestFrames(), {}
-    for answer in Stream(recognizer, _arrivals(file, deadline), threshold=recognizer.threshold):
+    for answer in Stream(recognizer, _arrivals(file, deadline, clock), threshold=recognizer.threshold):
         kept.add(answer)
         answers.append(FrameAnswer.model_validate(answer.to_dict()))
         if with_pictures:
@@ -128,9 +131,9 @@ def _large_pictures(
     return {number: make_picture(recognizer, file.frame(number), is_first=True) for number in numbers}
 
 
-def _arrivals(file: FrameSource, deadline: float) -> Iterator[Arrival]:
+def _arrivals(file: FrameSource, deadline: float, clock: Callable[[], float]) -> Iterator[Arrival]:
     for number in range(file.count):
-        if time.perf_counter() > deadline:
+        if clock() > deadline:
             raise Refusal(
                 504, f"Only {number} of {file.count} frames were recognised in time: send fewer or smaller ones."
             )

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from .answers import Answer, Summary
-from .arrivals import Arrival, Source, paced
+from .answers import Answer, StreamSummary
+from .arrivals import Arrival, FrameStream, Latest, paced
 from .best import BestFrame, BestFrames, is_plane
-from .latest import Latest
+from .heads import FrameSegmenter, HeadAnswer, HeadOverlay, HeadStream
+from .loop import FrameLoop
 from .movies import Movie, open_movie
-from .outputs import prepare_file, told_if_unwritten
 from .overlay import Overlay
 from .smoothing import Smoothing
 from .sources import open_source
 from .stream import FrameRecognizer, Stream
-from .timeline import Timeline
 
 __all__ = [
     "Answer",
     "Arrival",
     "BestFrame",
     "BestFrames",
+    "FrameLoop",
     "FrameRecognizer",
+    "FrameSegmenter",
+    "FrameStream",
+    "HeadAnswer",
+    "HeadOverlay",
+    "HeadStream",
     "Latest",
     "Movie",
     "Overlay",
     "Smoothing",
-    "Source",
     "Stream",
-    "Summary",
-    "Timeline",
+    "StreamSummary",
     "is_plane",
     "open_movie",
     "open_source",
     "paced",
-    "prepare_file",
-    "told_if_unwritten",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai_fetalkd.ultrasound.frames import Frame
 
-__all__ = ["Answer", "Durations", "Summary"]
+__all__ = ["Answer", "Durations", "StreamSummary"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Durations:
 
 
 @dataclass(frozen=True)
-class Summary:
+class StreamSummary:
     """A stream so far. Frames seen are those answered, dropped and undecodable.
 
     Args:

@@ -10,10 +10,9 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from monai_fetalkd.utils.files import written_whole
+from monai_fetalkd.utils.files import prepare_folder, told_if_unwritten, written_whole
 
 from .answers import Answer
-from .outputs import prepare_folder, told_if_unwritten
 
 __all__ = ["BestFrame", "BestFrames", "is_plane"]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
+import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from monai_fetalkd.utils.files import written_whole
+from monai_fetalkd.utils.files import told_if_unwritten, written_whole
 
-from .outputs import told_if_unwritten
 from .video import import_opencv
 
 __all__ = ["Movie", "open_movie"]
@@ -102,7 +103,9 @@ class _Mp4:
     def __init__(self, path: Path, fps: float) -> None:
         self._cv2 = import_opencv()
         self._path, self._fps = path, fps
-        self._part = path.with_name(f"{path.stem}.part{path.suffix}")  # OpenCV tells the format by the suffix
+        # a name of its own, with the suffix that tells OpenCV the format
+        self._part = path.with_name(f"{path.stem}.part-{secrets.token_hex(8)}{path.suffix}")
+        weakref.finalize(self, self._part.unlink, missing_ok=True)  # where an error ends the stream before the film
         self._writer: Any = None
         self._size = (0, 0)
         self._picture = np.empty(0, np.uint8)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .answers import Answer
-from .colors import NO_PLANE, plane_colors
+from monai_fetalkd.evaluation.timeline import NO_PLANE, plane_colors
 
-__all__ = ["Overlay"]
+from .answers import Answer
+
+__all__ = ["Overlay", "captioned"]
 
 
 class Overlay:
@@ -35,14 +36,9 @@ class Overlay:
         Returns:
             An RGB picture as wide as the frame, and higher by the strip.
         """
-        frame = Image.fromarray(np.rint(answer.frame.pixels).astype(np.uint8))
-        width, height = frame.size
-        line = max(10, width // 24)
-        picture = Image.new("RGB", (width, height + 2 * line))
-        picture.paste(frame)
+        picture, line = captioned(answer.frame.pixels, answer.text, lines=2)
         pen = ImageDraw.Draw(picture)
-        font = ImageFont.load_default(size=0.75 * line)
-        pen.text((line // 4, height + line // 2), answer.text, "white", font, anchor="lm")
+        width, height = picture.width, picture.height - 2 * line
         bar = (
             line // 4,
             height + 1.25 * line,
@@ -54,3 +50,24 @@ class Overlay:
         else:
             pen.rectangle(bar, fill=self._colors[answer.plane])
         return picture
+
+
+def captioned(pixels: np.ndarray, text: str, lines: int = 1) -> tuple[Image.Image, int]:
+    """A frame with a line of text under it, and room for further lines.
+
+    Args:
+        pixels: grey levels of the frame.
+        text: what to write.
+        lines: lines of the strip.
+
+    Returns:
+        An RGB picture as wide as the frame, and the height of a line in pixels.
+    """
+    frame = Image.fromarray(np.rint(pixels).astype(np.uint8))
+    width, height = frame.size
+    line = max(10, width // 24)
+    picture = Image.new("RGB", (width, height + lines * line))
+    picture.paste(frame)
+    font = ImageFont.load_default(size=0.75 * line)
+    ImageDraw.Draw(picture).text((line // 4, height + line // 2), text, "white", font, anchor="lm")
+    return picture, line

@@ -16,7 +16,7 @@ from monai_fetalkd.ultrasound.frames.frame import FrameSource
 from monai_fetalkd.ultrasound.frames.kinds import HEAD, sniff
 from monai_fetalkd.ultrasound.frames.reader import open_frames
 
-from .arrivals import Arrival, Source
+from .arrivals import Arrival, FrameStream
 from .pipes import PIPE_SIZE, iterate_pictures, iterate_raw
 from .video import open_video
 
@@ -24,7 +24,7 @@ __all__ = ["open_source"]
 
 
 @contextmanager
-def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None = None) -> Iterator[Source]:
+def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None = None) -> Iterator[FrameStream]:
     """Open a source of frames by its name.
 
     Args:
@@ -62,16 +62,19 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
             # unbuffered: a reader that waits for more holds no lock then, which would crash Python as it ends
             stream = stack.enter_context(open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))
             _widen(stream)
-            yield Source(iterate_raw(stream, *raw) if raw else iterate_pictures(stream), live=True, fps=fps)
+            yield FrameStream(iterate_raw(stream, *raw) if raw else iterate_pictures(stream), live=True, fps=fps)
         elif name.isdecimal():
             yield stack.enter_context(open_video(int(name), fps))
         elif Path(name).is_dir():
-            yield Source(_folder(find_frames(name), fps), fps=fps)
+            rows = find_frames(name)
+            if not rows:
+                raise ValueError(f"There are no frames in the folder '{name}', such as .png, .jpg or DICOM files.")
+            yield FrameStream(_folder(rows, fps), fps=fps)
         elif _is_video(name):
             yield stack.enter_context(open_video(name, fps))
         else:
             file = stack.enter_context(open_frames(name))
-            yield Source(_cine(file, fps), fps=fps or _rate(file))
+            yield FrameStream(_cine(file, fps), fps=fps or _rate(file))
 
 
 def _widen(stream: FileIO) -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from monai_fetalkd.ultrasound.frames import FrameError
+from monai_fetalkd.ultrasound.frames import Frame, FrameError
 
-from .answers import Answer, Durations, Summary
+from .answers import Answer
 from .arrivals import Arrival
-from .latest import Latest
+from .loop import FrameLoop
 from .smoothing import Smoothing
 
 __all__ = ["FrameRecognizer", "Stream"]
-
-_logger = logging.getLogger(__name__)
 
 
 class FrameRecognizer(Protocol):
@@ -33,7 +29,7 @@ class FrameRecognizer(Protocol):
         """Probabilities of the classes in a frame."""
 
 
-class Stream:
+class Stream(FrameLoop[Answer]):
     """Recognise the frames of a source, one after the other, to be iterated over once.
 
     A frame that cannot be decoded is counted and skipped, with one warning for each reason.
@@ -71,67 +67,19 @@ class Stream:
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"The threshold is a probability from 0 to 1, not {threshold}.")
+        super().__init__(source, live)
         self._recognizer = recognizer
-        self._latest = Latest(source) if live else None
-        self._source = source
         self._smoothing = smoothing or Smoothing()
         self._threshold = threshold
         self._last: int | None = None
-        self._answered = self._undecodable = 0
-        self._durations = Durations()
-        self._reasons: set[str] = set()
-        self._stopped = False
 
-    def __iter__(self) -> Iterator[Answer]:
-        for arrival in self._latest or self._source:
-            if self._stopped:
-                break
-            try:
-                answer = self._answer(arrival)
-            except FrameError as error:
-                self._undecodable += 1
-                self._warn(error)
-            else:
-                yield answer
-                if self._stopped:
-                    break
-
-    def stop(self) -> None:
-        """End the iteration after the current frame, from any thread or from a signal handler."""
-        self._stopped = True
-        if self._latest is not None:
-            self._latest.stop()
-
-    @property
-    def summary(self) -> Summary:
-        """What has become of the frames so far."""
-        dropped = self._dropped
-        return Summary(
-            seen=self._answered + dropped + self._undecodable,
-            answered=self._answered,
-            dropped=dropped,
-            undecodable=self._undecodable,
-            median_ms=self._durations.quantile(0.5),
-            p95_ms=self._durations.quantile(0.95),
-        )
-
-    @property
-    def _dropped(self) -> int:
-        return self._latest.dropped if self._latest is not None else 0
-
-    def _answer(self, arrival: Arrival) -> Answer:
-        start = time.perf_counter()
-        frame = arrival.decode()
-        if not np.isfinite(frame.pixels).all():
-            raise FrameError(str(arrival.number), "its grey levels are not finite")
+    def _answer(self, arrival: Arrival, frame: Frame, start: float) -> Answer:
         probabilities = self._recognizer(frame.pixels, frame.region)
         if not np.isfinite(probabilities).all():
             raise FrameError(str(arrival.number), "the output of the network for it is not finite")
         smoothed = self._smoothing.update(probabilities, 1 if self._last is None else arrival.number - self._last)
         ms = 1000 * (time.perf_counter() - start)
         self._last = arrival.number
-        self._answered += 1
-        self._durations.add(ms)
         names, best = self._recognizer.class_names, int(smoothed.argmax())
         sure = self._threshold is None or smoothed[best] >= self._threshold
         return Answer(
@@ -142,12 +90,6 @@ class Stream:
             probabilities=dict(zip(names, probabilities.tolist(), strict=True)),
             smoothed=dict(zip(names, smoothed.tolist(), strict=True)),
             ms=ms,
-            dropped=self._dropped,
+            dropped=self.dropped,
             frame=frame,
         )
-
-    def _warn(self, error: FrameError) -> None:
-        reason = re.sub(r"\d[\d,]*", "#", error.reason)  # the same reason in another frame
-        if reason not in self._reasons:
-            self._reasons.add(reason)
-            _logger.warning("%s It is skipped; further frames with this problem are only counted.", error)

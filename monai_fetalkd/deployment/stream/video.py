@@ -16,8 +16,9 @@ import numpy as np
 
 from monai_fetalkd.ultrasound.frames import Frame, FrameError
 from monai_fetalkd.ultrasound.frames.levels import grey_levels, luma
+from monai_fetalkd.utils.requirements import require
 
-from .arrivals import Arrival, Source
+from .arrivals import Arrival, FrameStream
 
 __all__ = ["import_opencv", "open_video"]
 
@@ -47,19 +48,18 @@ def import_opencv() -> ModuleType:
     """OpenCV, silenced: what its decoders complain of is counted frame by frame instead.
 
     Raises:
-        ValueError: when it is not installed.
+        ImportError: when it is not installed.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet
-    try:
-        import cv2
-    except ImportError:
-        raise ValueError('Video needs OpenCV: run `pip install "monai-fetalkd[stream]"`.') from None
+    require("To read or write video", "cv2")
+    import cv2
+
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 
 @contextmanager
-def open_video(name: str | int, fps: float | None = None) -> Iterator[Source]:
+def open_video(name: str | int, fps: float | None = None) -> Iterator[FrameStream]:
     """Open a video file, or a capture device by its number.
 
     OpenCV decodes a video in step, as each frame builds upon those before; so a dropped frame has been decoded too.
@@ -85,7 +85,7 @@ def open_video(name: str | int, fps: float | None = None) -> Iterator[Source]:
     given, fps = fps is not None, fps or capture.get(cv2.CAP_PROP_FPS) or None
     try:
         arrivals = _captured(capture, busy) if live else _decoded(capture, cv2, str(name), fps, given)
-        yield Source(arrivals, live, fps)
+        yield FrameStream(arrivals, live, fps)
     finally:
         # a device that no longer answers keeps its reader waiting; releasing it under the reader would crash
         if busy.acquire(timeout=1):

@@ -18,14 +18,14 @@ from monai_fetalkd.evaluation.scores.predictions import Predictions
 from .maps import attention_maps, grad_cam, loaded_copy, similarity
 from .pictures import frame_picture, heat_picture
 
-__all__ = ["Exhibits", "Look"]
+__all__ = ["Exhibits", "ShownNetwork"]
 
 _COMPARED = 8  # frames of each class over which the similarity of attention maps is averaged
 _MISTAKES = 6  # worst mistakes shown of each network
 _LEAST_GRID = 4  # positions on a side: a coarser map enlarged to the frame would seem to point at anatomy
 
 #: A network, its checkpoint, and the names of its layers.
-Look = tuple[nn.Module, str | PathLike[str], Sequence[str]]
+ShownNetwork = tuple[nn.Module, str | PathLike[str], Sequence[str]]
 
 
 class Exhibits:
@@ -45,7 +45,7 @@ class Exhibits:
         self.labels = predictions.labels
         self.sources = predictions.sources
 
-    def attention(self, columns: Mapping[str, Look]) -> dict[str, Any]:
+    def attention(self, columns: Mapping[str, ShownNetwork]) -> dict[str, Any]:
         """Attention maps of several networks side by side, layer by layer.
 
         Args:
@@ -102,7 +102,7 @@ class Exhibits:
             ],
         }
 
-    def grad_cam(self, networks: Mapping[str, Look]) -> dict[str, Any]:
+    def grad_cam(self, networks: Mapping[str, ShownNetwork]) -> dict[str, Any]:
         """Grad-CAM of several networks, each for the class that it decides for.
 
         It is taken at the last of the layers that has at least 4 x 4 positions.
@@ -180,7 +180,7 @@ class Exhibits:
         }
 
 
-def _with_checkpoint(looks: Mapping[str, Look]) -> tuple[dict[str, Look], list[str]]:
+def _with_checkpoint(looks: Mapping[str, ShownNetwork]) -> tuple[dict[str, ShownNetwork], list[str]]:
     found = {title: look for title, look in looks.items() if Path(look[1]).is_file()}
     return found, [title for title in looks if title not in found]
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from monai_fetalkd.deployment.stream import Timeline
+from monai_fetalkd.evaluation.timeline import Timeline
 
 from .curves import StageCurves
 

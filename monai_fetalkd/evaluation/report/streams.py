@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from monai_fetalkd.deployment.stream import Timeline
+from monai_fetalkd.evaluation.timeline import Timeline
 
 from .figures import timeline_figure
 
@@ -40,7 +40,7 @@ def read_stream(title: str, path: str | PathLike[str]) -> dict[str, Any]:
                     summary = content["summary"]
                     continue
                 timeline = timeline or Timeline(list(content["smoothed"]))
-                timeline.add_line(content)
+                timeline.add(content)
             except (KeyError, TypeError, ValueError, AttributeError):
                 raise ValueError(
                     f"Line {number} of '{path}' is no answer of a stream: give what `python -m monai_fetalkd stream` "

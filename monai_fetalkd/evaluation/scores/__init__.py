@@ -6,6 +6,7 @@ It needs numpy and scipy only: predictions in a CSV file are enough.
 from __future__ import annotations
 
 from .calibration import calibration_scores, fit_temperature, reliability_bins, with_temperature
+from .cases import resampled_means
 from .classification import class_scores, confusion_counts, notes, part_scores, scores
 from .intervals import (
     Interval,
@@ -49,6 +50,7 @@ __all__ = [
     "part_scores",
     "read_predictions",
     "reliability_bins",
+    "resampled_means",
     "resampled_scores",
     "score_intervals",
     "scores",

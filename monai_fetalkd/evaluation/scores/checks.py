@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["FrameError", "check_frames", "check_shapes"]
+__all__ = ["RowError", "check_frames", "check_shapes"]
 
 # float16 probabilities are further off than this, and so are logits: both deserve a word before they are scored
 _SUM_TOLERANCE = 1e-4
 
 
-class FrameError(ValueError):
+class RowError(ValueError):
     """A frame that cannot be scored, and its position in the table."""
 
     def __init__(self, position: int, message: str) -> None:
@@ -75,30 +75,30 @@ def check_frames(
         probabilities: of each frame and class.
 
     Raises:
-        FrameError: of the first frame, naming it and the class.
+        RowError: of the first frame, naming it and the class.
     """
     seen: set[str] = set()
     for position, (file, group) in enumerate(zip(files, groups, strict=True)):
         if file in seen:
-            raise FrameError(position, f"'{file}' is listed twice: each frame counts once.")
+            raise RowError(position, f"'{file}' is listed twice: each frame counts once.")
         if not group:
-            raise FrameError(position, f"'{file}' has an empty group: a file without a patient is its own group.")
+            raise RowError(position, f"'{file}' has an empty group: a file without a patient is its own group.")
         seen.add(file)
 
     for position in np.flatnonzero((labels < 0) | (labels >= len(classes))).tolist():
-        raise FrameError(
+        raise RowError(
             position,
             f"'{files[position]}' has the label {labels[position]}, but the {len(classes)} classes count from 0.",
         )
     for position, column in np.argwhere(~np.isfinite(probabilities) | (probabilities < 0)).tolist():
-        raise FrameError(
+        raise RowError(
             position,
             f"'{files[position]}' has the probability {probabilities[position, column]:g} of '{classes[column]}': "
             "the network's output is broken, or is not a probability.",
         )
     sums = probabilities.sum(axis=1)
     for position in np.flatnonzero(np.abs(sums - 1) > _SUM_TOLERANCE).tolist():
-        raise FrameError(
+        raise RowError(
             position,
             f"the probabilities of '{files[position]}' sum to {sums[position]:g}, not to 1: give the softmax of the "
             "logits, in float32.",

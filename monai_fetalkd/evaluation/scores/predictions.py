@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from monai_fetalkd.utils.files import written_whole
 
-from .checks import FrameError, check_frames, check_shapes
+from .checks import RowError, check_frames, check_shapes
 
 __all__ = ["Predictions", "read_predictions"]
 
@@ -200,7 +200,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     probabilities = np.array([row["probabilities"] for row in rows]).reshape(len(rows), len(classes))
     try:
         return Predictions.from_rows(classes, rows, probabilities)
-    except FrameError as error:
+    except RowError as error:
         raise ValueError(f"'{path}', line {lines[error.position][0]}: {error}") from error
     except ValueError as error:
         raise ValueError(f"'{path}': {error}") from error

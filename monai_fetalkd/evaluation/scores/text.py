@@ -7,7 +7,7 @@ from typing import Any
 
 from monai_fetalkd.utils.markdown import markdown_table
 
-__all__ = ["table"]
+__all__ = ["interval_text", "table"]
 
 _METRICS = {
     "accuracy": "accuracy",
@@ -41,20 +41,41 @@ def table(content: Mapping[str, Any]) -> str:
     costs = [network["cost"] for network in networks.values()]
     rows = [["", *networks]]
     for metric, title in _METRICS.items():
-        rows.append([title, *(_cell(network["metrics"][metric]) for network in networks.values())])
+        rows.append([title, *(interval_text(network["metrics"][metric]) for network in networks.values())])
     if any(temperatures):
         rows.append(["temperature", *(_number(found["value"]) if found else "-" for found in temperatures)])
         for metric in _SCALED:
-            cells = (_cell(found["after"][metric]) if found else "-" for found in temperatures)
+            cells = (interval_text(found["after"][metric]) if found else "-" for found in temperatures)
             rows.append([f"{_METRICS[metric]}, scaled", *cells])
     if any(thresholds):
         rows.append(["threshold of an answer", *(_number(found["value"]) if found else "-" for found in thresholds)])
         for key, title in _ANSWERED.items():
-            rows.append([title, *(_cell(found[key]) if found else "-" for found in thresholds)])
+            rows.append([title, *(interval_text(found[key]) if found else "-" for found in thresholds)])
     if any(costs):
         for title, shown in _COSTS.items():
             rows.append([title, *(shown(cost) if cost else "-" for cost in costs)])
     return "\n".join([markdown_table(rows), *_comparisons(content), *_notes(networks)])
+
+
+def interval_text(interval: Mapping[str, Any], sign: str = "") -> str:
+    """A score with its interval.
+
+    Args:
+        interval: ``value``, ``low`` and ``high``, None where not defined.
+        sign: ``"+"`` for a difference, so that its sign is shown.
+
+    Returns:
+        The text, to three places.
+
+    Example:
+        >>> interval_text({"value": 0.9, "low": 0.85, "high": 0.94})
+        '0.900 (0.850 to 0.940)'
+    """
+    value = _number(interval["value"], sign)
+    if interval["low"] is None:
+        return value
+    exact = ", exact" if "method" in interval else ""  # Clopper and Pearson's, where all resamples are alike
+    return f"{value} ({_number(interval['low'], sign)} to {_number(interval['high'], sign)}{exact})"
 
 
 def _comparisons(content: Mapping[str, Any]) -> list[str]:
@@ -62,7 +83,7 @@ def _comparisons(content: Mapping[str, Any]) -> list[str]:
     for pair in content["comparisons"]:
         difference, p_value = pair["differences"]["accuracy"], pair["mcnemar"]["p_value"]
         chance = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
-        lines.append(f"{pair['second']} - {pair['first']}: accuracy {_cell(difference, '+')}, McNemar {chance}")
+        lines.append(f"{pair['second']} - {pair['first']}: accuracy {interval_text(difference, '+')}, McNemar {chance}")
     return ["", *lines] if lines else []
 
 
@@ -75,14 +96,6 @@ def _notes(networks: Mapping[str, Any]) -> list[str]:
             owners.setdefault(note, []).append(name)
     lines = [note if len(names) == len(networks) else f"{', '.join(names)}: {note}" for note, names in owners.items()]
     return ["", f"{first['frames']} frames of {first['groups']} groups.", *lines]
-
-
-def _cell(interval: Mapping[str, float | None], sign: str = "") -> str:
-    value = _number(interval["value"], sign)
-    if interval["low"] is None:
-        return value
-    exact = ", exact" if "method" in interval else ""  # Clopper and Pearson's, where all resamples are alike
-    return f"{value} ({_number(interval['low'], sign)} to {_number(interval['high'], sign)}{exact})"
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""When to answer "no standard plane": the top probability below which a network keeps silent."""
+"""When to be undecided: the top probability below which a network withholds its answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def answer_threshold(predictions: Predictions, target: float = 0.95) -> float | 
         t = \min \Big\{ p_j : \frac{\sum_i r_i [p_i \ge p_j]}{\sum_i [p_i \ge p_j]} \ge \text{target} \Big\}
 
     so as many frames as possible are answered, and of the answers at least ``target`` are right. A network that is
-    right often enough on all frames gets the smallest top probability it has shown: it keeps silent only where it is
+    right often enough on all frames gets the smallest top probability it has shown: it is undecided only where it is
     less sure than on any of them.
 
     Choose it on validation frames, with probabilities after temperature scaling, and judge it on others.

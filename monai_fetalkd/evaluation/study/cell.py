@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_fetalkd import __version__
+from monai_fetalkd.bundle.process import set_up_process
 from monai_fetalkd.evaluation.metrics import PredictionCollector
 from monai_fetalkd.evaluation.study.plan import Cell
 from monai_fetalkd.handlers import forget_stages
@@ -40,7 +41,7 @@ def run_cell(job: tuple[tuple[str, ...], Cell]) -> None:
     The cell's folder gets ``settings.json``, ``model.pt``, the logs, where the arm is scored ``validation.csv`` and
     ``testing.csv``, and, last, ``result.json`` with ``steps``, ``seconds``, ``accuracy``, ``initial_weights`` and
     ``versions``. What the training prints goes to ``output.txt`` there: standard output and error of this process are
-    redirected for good.
+    redirected for good, and its threads are those of the config.
 
     Args:
         job: the config files and the cell.
@@ -51,8 +52,9 @@ def run_cell(job: tuple[tuple[str, ...], Cell]) -> None:
     _write(cell.folder / "settings.json", cell.settings)
     start = time.monotonic()
     workflow = _workflow(configs, cell)
-    workflow.initialize()
     get = workflow.parser.get_parsed_content
+    set_up_process(threads=get("threads", default=None))
+    workflow.initialize()
     trainer = get(f"{cell.stage}#trainer")
     initial_weights = hash_of_data(trainer.network.state_dict())
     workflow.run()

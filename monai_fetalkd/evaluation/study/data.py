@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.ultrasound.data.datalist import Datalist, group_folds, read_source
+from monai_fetalkd.ultrasound.data.datalist.rows import UNLABELLED
 
 __all__ = ["write_datalists"]
 
@@ -19,7 +21,8 @@ def write_datalists(datalist: Datalist, folds: int | None, folder: Path) -> None
 
     With folds, all frames are dealt into patient-grouped stratified folds, whatever their section: fold ``k`` is for
     testing, fold ``k + 1`` for validation, the others for training. The folds depend on the frames and their order, not
-    on what the patients are called, as their pseudonyms may be new each time the source is read.
+    on what the patients are called, as their pseudonyms may be new each time the source is read. Unlabelled frames are
+    for training in every fold, but those of patients whom a fold holds out.
 
     Args:
         datalist: the frames.
@@ -53,12 +56,15 @@ def _datalists(datalist: Datalist, folds: int | None) -> Iterator[tuple[str, Dat
         for row, number in zip(rows, folds_of_rows.tolist(), strict=True):
             sections[roles.get(number, "training")].append(row | {"fold": number})
         provenance = datalist.provenance | {"study": {"folds": folds, "fold": fold, "seed": _SPLIT_SEED}}
-        yield f"fold_{fold}", Datalist(datalist.path, datalist.class_names, sections, datalist.about, provenance)
+        held_out = {row["group"] for name in ("validation", "testing") for row in sections[name]}
+        unlabelled = [row for row in datalist.unlabelled if row["group"] not in held_out]
+        yield f"fold_{fold}", replace(datalist, sections=sections, provenance=provenance, unlabelled=unlabelled)
 
 
 def _content(datalist: Datalist) -> list[Any]:
     """The frames, with numbers in the place of pseudonyms."""
-    rows = [row | {"section": section} for section, members in datalist.sections.items() for row in members]
+    sections = {**datalist.sections, UNLABELLED: datalist.unlabelled}
+    rows = [row | {"section": section} for section, members in sections.items() for row in members]
     numbers = _numbers(row["group"] for row in rows)
     return [
         {key: value for key, value in row.items() if key != "operator"}

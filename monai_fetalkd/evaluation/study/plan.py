@@ -7,6 +7,7 @@ import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ __all__ = ["Arm", "Cell", "Study"]
 
 _ONE_THREAD = {"num_workers": 0, "threads": 1}  # of PyTorch, as cells run side by side
 _CHECKPOINT = "model.pt"
+
+CHOSEN = "chosen on validation"  # the row of a nested study
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Study:
         references: the scored arms that all others are compared to.
         seeds: seeds of the runs.
         folds: number of patient-grouped folds of all frames; the data's own split without it.
+        nested: whether the table speaks of the whole recipe, its choice included: the student of each fold is chosen on
+            the validation frames of that fold, and seeds are resampled along with patients.
         set: items of the config to override in every arm.
 
     Raises:
@@ -115,6 +120,7 @@ class Study:
     references: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     folds: int | None = None
+    nested: bool = False
     set: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -128,6 +134,8 @@ class Study:
         folders = [_slug(name) for name in self.arms]
         if len(set(folders)) < len(folders):
             raise ValueError(f"Two arms would share a folder: name them apart ({', '.join(self.arms)}).")
+        if self.nested and CHOSEN in self.arms:
+            raise ValueError(f"The name '{CHOSEN}' is that of the row that a nested study adds: rename the arm.")
         if self.folds is not None and self.folds < 3:
             raise ValueError(f"One fold tests and one validates: folds must be 3 or more, got {self.folds}.")
         self.with_needs(self.arms)
@@ -149,21 +157,17 @@ class Study:
         Raises:
             ValueError: when there is no such arm, or one depends on itself.
         """
-        ordered: list[str] = []
-
-        def add(name: str, above: tuple[str, ...]) -> None:
-            if name in above:
-                raise ValueError(f"The arm '{name}' would start from itself: {' < '.join((*above, name))}.")
-            for other in self.arms[name].needs:
-                add(other, (*above, name))
-            if name not in ordered:
-                ordered.append(name)
-
         for name in names:
             self._require(name, "was asked for:")
-        for name in (name for name in self.arms if name in names):
-            add(name, ())
-        return ordered
+        wanted = [name for name in self.arms if name in names]
+        for name in wanted:  # which grows
+            wanted += [other for other in self.arms[name].needs if other not in wanted]
+        order = TopologicalSorter({name: self.arms[name].needs for name in self.arms if name in wanted})
+        try:
+            return list(order.static_order())
+        except CycleError as error:
+            first, *_ = cycle = error.args[1][::-1]
+            raise ValueError(f"The arm '{first}' would start from itself: {' < '.join(cycle)}.") from None
 
     def cells(
         self,

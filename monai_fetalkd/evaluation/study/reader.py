@@ -22,6 +22,7 @@ _STUDY: dict[str, tuple[type | UnionType, type, str]] = {
     "references": (list, str, "a list of names of arms"),
     "seeds": (list, int, "a list of whole numbers"),
     "folds": (int | None, int, "a whole number, or null"),
+    "nested": (bool, bool, "true or false"),
     "set": (dict, object, "an object of items and their values"),
 }
 _ARM: dict[str, tuple[type | UnionType, type, str]] = {
@@ -70,6 +71,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         references=tuple(content.get("references", ())),
         seeds=tuple(content.get("seeds", (0,))),
         folds=content.get("folds"),
+        nested=content.get("nested", False),
         set=content.get("set", {}),
     )
 

@@ -23,10 +23,14 @@ from monai_fetalkd.evaluation.scores.intervals import (
     score_intervals,
 )
 from monai_fetalkd.evaluation.scores.predictions import Predictions, read_predictions
-from monai_fetalkd.evaluation.study.plan import Cell, Study
+from monai_fetalkd.evaluation.scores.text import interval_text
+from monai_fetalkd.evaluation.study.plan import CHOSEN, Cell, Study
 from monai_fetalkd.utils.markdown import markdown_table
 
 __all__ = ["study_result", "study_table"]
+
+_FEWEST_SEEDS = 5
+_Tables = dict[str, dict[int, dict[int | None, Predictions]]]
 
 _METRICS = {
     "accuracy": "accuracy",
@@ -54,6 +58,11 @@ def study_result(
     of a bootstrap that draws patients: in each resample all seeds and all arms are scored on the frames of the same
     patients. So the intervals tell how sure the figures are with regard to other patients, and not to other seeds.
 
+    A nested study tells that too: in a second interval each resample also draws as many seeds as there are, with
+    replacement, the same for all arms, since those of a seed share their teacher and their initial weights. A further
+    row is of the student that was chosen in each fold by its accuracy on the validation frames, mean over the seeds.
+    These frames are none of the fold's test frames, so the row is the estimate of choosing and training together.
+
     Args:
         study: the study.
         output_dir: its folder.
@@ -64,7 +73,8 @@ def study_result(
 
     Returns:
         Plain values for JSON, NaN as None: ``arms`` by name, each with ``steps``, ``metrics``, ``differences`` by
-        reference, and ``accuracy_by_seed``; ``cells``, ``settings``, ``versions`` and ``notes``.
+        reference, and ``accuracy_by_seed``, of a nested study also ``metrics_over_seeds``, ``differences_over_seeds``
+        and ``choice``, the chosen arm by fold; ``cells``, ``settings``, ``versions`` and ``notes``.
 
     Raises:
         ValueError: when there is no fold and seed of which every arm is finished.
@@ -79,9 +89,29 @@ def study_result(
         )
     scored = {cell.arm for cell in cells if cell.scored}
     names = [name for name in study.arms if name in scored]
-    predictions = _predictions([cell for cell in counted if cell.scored], names, split)
-    by_arm = _resampled(predictions, repeats)
+    counted_and_scored = [cell for cell in counted if cell.scored]
+    tables = _tables(counted_and_scored, split)
     steps = {name: [_steps(cell, results) for cell in counted if cell.arm == name] for name in names}
+    choice: dict[int | None, str] = {}
+    if study.nested and (students := [name for name in study.students() if name in names]):
+        choice = _choice(_tables(counted_and_scored, "validation"), students)
+        tables[CHOSEN] = {
+            seed: {fold: tables[choice[fold]][seed][fold] for fold in choice} for seed in tables[names[0]]
+        }
+        steps[CHOSEN] = [steps_of for name in choice.values() for steps_of in steps[name]]
+        names = [*names, CHOSEN]
+    predictions = _pooled_tables(tables, names)
+    by_seed = _resampled(predictions, repeats)
+    by_arm = _mean(by_seed, np.ones((1 + repeats, len(predictions[names[0]]))))
+    over_seeds = _mean(by_seed, _seed_draws(len(predictions[names[0]]), repeats)) if study.nested else {}
+
+    def compared(arms: Mapping[str, Mapping[str, np.ndarray]], name: str) -> dict[str, Any]:
+        return {
+            reference: _plain(difference_intervals(arms[reference], arms[name]))
+            for reference in study.references
+            if reference in names and reference != name
+        }
+
     return {
         "version": 1,
         "split": split,
@@ -93,16 +123,21 @@ def study_result(
             name: {
                 "steps": {"low": min(steps[name]), "high": max(steps[name])},
                 "metrics": _plain(score_intervals(by_arm[name])),
-                "differences": {
-                    reference: _plain(difference_intervals(by_arm[reference], by_arm[name]))
-                    for reference in study.references
-                    if reference in names and reference != name
-                },
+                "differences": compared(by_arm, name),
+                **(
+                    {
+                        "metrics_over_seeds": _plain(score_intervals(over_seeds[name])),
+                        "differences_over_seeds": compared(over_seeds, name),
+                    }
+                    if study.nested
+                    else {}
+                ),
                 "accuracy_by_seed": {str(seed): _accuracy(table) for seed, table in predictions[name].items()},
             }
             for name in names
         },
-        "notes": _notes(study, cells, counted, results, steps),
+        **({"choice": {str(fold): name for fold, name in choice.items()}} if choice else {}),
+        "notes": _notes(study, cells, counted, results, steps) + _nested_notes(study, choice, counted),
     }
 
 
@@ -117,16 +152,23 @@ def study_table(result: Mapping[str, Any]) -> str:
     """
     references = [name for name in result["settings"]["references"] if name in result["arms"]]
     above = [f"accuracy above {name}" for name in references]
-    rows = [["arm", "steps", *_METRICS.values(), *above, "accuracy by seed"]]
+    nested = result["settings"].get("nested", False)
+    further = ["accuracy, seeds drawn too", *(f"{title}, seeds drawn too" for title in above)] if nested else []
+    rows = [["arm", "steps", *_METRICS.values(), *above, *further, "accuracy by seed"]]
     for name, arm in result["arms"].items():
         low, high = arm["steps"]["low"], arm["steps"]["high"]
         differences = [arm["differences"].get(reference) for reference in references]
+        further_cells = []
+        if nested:
+            drawn = [arm["differences_over_seeds"].get(reference) for reference in references]
+            further_cells = [interval_text(arm["metrics_over_seeds"]["accuracy"]), *map(_difference_text, drawn)]
         rows.append(
             [
                 name,
                 str(low) if low == high else f"{low} to {high}",
-                *(_interval_text(arm["metrics"][metric]) for metric in _METRICS),
-                *("" if found is None else _interval_text(found["accuracy"], "+") for found in differences),
+                *(interval_text(arm["metrics"][metric]) for metric in _METRICS),
+                *map(_difference_text, differences),
+                *further_cells,
                 ", ".join(f"{value:.3f}" for value in arm["accuracy_by_seed"].values()),
             ]
         )
@@ -147,12 +189,26 @@ def _counted(cells: Sequence[Cell], results: Collection[Path]) -> list[Cell]:
     return [cell for seed in counted for unit in finished[seed] for cell in unit]
 
 
-def _predictions(cells: Sequence[Cell], names: Sequence[str], split: str) -> dict[str, dict[int, Predictions]]:
-    """The predictions by arm and seed, of all folds together, and all of the same frames in the same order."""
-    parts: dict[str, dict[int, list[Predictions]]] = {name: defaultdict(list) for name in names}
+def _tables(cells: Sequence[Cell], split: str) -> _Tables:
+    """The predictions by arm, seed and fold."""
+    tables: _Tables = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
-        parts[cell.arm][cell.seed].append(read_predictions(cell.predictions(split)))
-    pooled = {name: {seed: _pooled(tables) for seed, tables in seeds.items()} for name, seeds in parts.items()}
+        tables[cell.arm][cell.seed][cell.fold] = read_predictions(cell.predictions(split))
+    return tables
+
+
+def _choice(tables: _Tables, students: Sequence[str]) -> dict[int | None, str]:
+    """The best student of each fold by its accuracy on these tables, mean over the seeds; the first of equals."""
+    folds = next(iter(tables[students[0]].values()))
+    return {
+        fold: max(students, key=lambda name: np.mean([_accuracy(of_fold[fold]) for of_fold in tables[name].values()]))
+        for fold in folds
+    }
+
+
+def _pooled_tables(tables: _Tables, names: Sequence[str]) -> dict[str, dict[int, Predictions]]:
+    """The predictions by arm and seed, of all folds together, and all of the same frames in the same order."""
+    pooled = {name: {seed: _pooled(list(folds.values())) for seed, folds in tables[name].items()} for name in names}
     first = next(iter(pooled[names[0]].values()))
     return {
         name: {
@@ -178,20 +234,39 @@ def _pooled(tables: Sequence[Predictions]) -> Predictions:
 
 
 def _resampled(predictions: Mapping[str, Mapping[int, Predictions]], repeats: int) -> dict[str, dict[str, np.ndarray]]:
-    """By arm and metric the mean over the seeds, of all frames and of each resample, the same resamples for all."""
+    """By arm and metric ``[1 + repeats, seeds]``: of all frames and of each resample, the same resamples for all."""
     frames = next(iter(next(iter(predictions.values())).values()))
     position = {file: index for index, file in enumerate(frames.files)}
 
-    def mean_scores(drawn: Predictions) -> dict[tuple[str, str], float]:
+    def all_scores(drawn: Predictions) -> dict[tuple[str, int, str], float]:
         indices = np.array([position[file] for file in drawn.files])
-        means: dict[tuple[str, str], float] = {}
-        for name, seeds in predictions.items():
-            rows = [_scores(table.take(indices)) for table in seeds.values()]
-            means |= {(name, metric): float(np.mean([row[metric] for row in rows])) for metric in _METRICS}
-        return means
+        return {
+            (name, seed, metric): value
+            for name, seeds in predictions.items()
+            for seed, table in seeds.items()
+            for metric, value in _scores(table.take(indices)).items()
+            if metric in _METRICS
+        }
 
-    resampled = resampled_scores(frames, mean_scores, repeats)
-    return {name: {metric: resampled[name, metric] for metric in _METRICS} for name in predictions}
+    resampled = resampled_scores(frames, all_scores, repeats)
+    return {
+        name: {metric: np.stack([resampled[name, seed, metric] for seed in seeds], axis=1) for metric in _METRICS}
+        for name, seeds in predictions.items()
+    }
+
+
+def _mean(scores: Mapping[str, Mapping[str, np.ndarray]], draws: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """By arm and metric ``[1 + repeats]``: the mean over the seeds, each as often as it was drawn."""
+    return {
+        name: {metric: np.average(values, axis=1, weights=draws) for metric, values in metrics.items()}
+        for name, metrics in scores.items()
+    }
+
+
+def _seed_draws(seeds: int, repeats: int) -> np.ndarray:
+    """How often each seed is drawn, ``[1 + repeats, seeds]``: once for the frames as they are."""
+    drawn = np.random.default_rng(0).multinomial(seeds, [1 / seeds] * seeds, size=repeats)
+    return np.concatenate([np.ones((1, seeds)), drawn])
 
 
 def _scores(predictions: Predictions) -> dict[str, float]:
@@ -247,8 +322,25 @@ def _notes(
     return notes
 
 
+def _nested_notes(study: Study, choice: Mapping[int | None, str], counted: Sequence[Cell]) -> list[str]:
+    if not study.nested:
+        return []
+    seeds = len({cell.seed for cell in counted})
+    notes = ["Where seeds are drawn too, a resample draws patients and seeds, the same for all arms."]
+    if seeds < _FEWEST_SEEDS:
+        notes.append(f"{seeds} seed(s) tell little of the next one: run {_FEWEST_SEEDS} or more.")
+    if choice:
+        chosen = ", ".join(name if fold is None else f"fold {fold}: {name}" for fold, name in choice.items())
+        notes.append(f"Chosen by accuracy on validation frames, mean over the seeds: {chosen}.")
+    return notes
+
+
 def _accuracy(predictions: Predictions) -> float:
     return float((predictions.classes == predictions.labels).mean())
+
+
+def _difference_text(difference: Mapping[str, Any] | None) -> str:
+    return "" if difference is None else interval_text(difference["accuracy"], "+")
 
 
 def _plain(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
@@ -256,8 +348,3 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | Non
         name: {key: None if math.isnan(value) else value for key, value in asdict(interval).items()}
         for name, interval in intervals.items()
     }
-
-
-def _interval_text(interval: Mapping[str, float | None], sign: str = "") -> str:
-    value, low, high = ("-" if number is None else f"{number:{sign}.3f}" for number in interval.values())
-    return value if interval["low"] is None else f"{value} ({low} to {high})"

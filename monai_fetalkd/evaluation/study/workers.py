@@ -8,6 +8,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Hashable, Mapping
+from graphlib import TopologicalSorter
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -48,29 +49,31 @@ def run_in_order(
         Each task once it is finished.
 
     Raises:
-        ValueError: when there is no process to do the work.
+        ValueError: when there is no process to do the work, or a task waits for itself.
         TaskError: when a task fails.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, got {jobs}.")
-    waiting, unfinished = list(tasks), set(tasks)
-    workers = [_Worker(function) for _ in range(min(jobs, len(waiting)))]
+    order = TopologicalSorter({task: needs[task] & tasks.keys() for task in tasks})
+    order.prepare()
+    place = {task: number for number, task in enumerate(tasks)}
+    ready: list[Task] = []
+    workers = [_Worker(function) for _ in range(min(jobs, len(tasks)))]
     idle = list(workers)
     busy: dict[Connection, tuple[_Worker, Task]] = {}
     try:
-        while unfinished:
-            ready = [task for task in waiting if not needs[task] & unfinished]
-            for task in ready[: len(idle)]:
-                worker = idle.pop()
+        while order.is_active():
+            ready = sorted([*ready, *order.get_ready()], key=place.__getitem__)
+            while ready and idle:
+                worker, task = idle.pop(), ready.pop(0)
                 worker.connection.send(tasks[task])
                 busy[worker.connection] = (worker, task)
-                waiting.remove(task)
             answered = wait(list(busy))
             for connection in [each for each in busy if each in answered]:
                 worker, task = busy.pop(connection)
                 if (error := worker.answer()) is not None:
                     raise TaskError(task, error)
-                unfinished.remove(task)
+                order.done(task)
                 idle.append(worker)
                 yield task
     finally:
@@ -123,7 +126,7 @@ def _end_with_parent() -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    # MONAI wraps the error of a component or an expression once for each level of the config
-    while isinstance(error, RuntimeError) and error.__cause__ is not None:
-        error = error.__cause__
+    from monai_fetalkd.bundle.process import root_error  # with torch, which a worker may do without
+
+    error = root_error(error)
     return str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .annotations import annotated_rows, parse_annotation, read_annotation
 from .bad_frames import BadFrames
-from .datalist import load_datalist
+from .datalist import class_names_of, load_datalist
 from .dataset import FrameDataset, FrameStream, PersistentFrameDataset, frame_dataset
 from .phantom import PLANE_NAMES, make_phantom, phantom_frame
 
@@ -15,6 +15,7 @@ __all__ = [
     "FrameStream",
     "PersistentFrameDataset",
     "annotated_rows",
+    "class_names_of",
     "frame_dataset",
     "load_datalist",
     "make_phantom",

@@ -78,12 +78,14 @@ class Frame:
         time: milliseconds since the first frame of its cine, where the file tells.
         region: ``(top, left, bottom, right)`` of the B-mode picture in pixels, the ends excluded, where the header of a
             DICOM file holds a plausible one.
+        pixel_size: height and width of a pixel in mm, where the header of a DICOM file tells it for its B-mode regions.
     """
 
     pixels: np.ndarray
     number: int = 0
     time: float | None = None
     region: tuple[int, int, int, int] | None = None
+    pixel_size: tuple[float, float] | None = None
 
 
 class FrameSource(Protocol):

@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from monai_fetalkd.utils.machine import machine_error
+
 from .frame import FrameError, FrameWarning
 
 __all__ = ["guarded", "opened", "warn_once"]
@@ -42,6 +44,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
 def guarded(path: str, reason: str) -> Iterator[None]:
     """Turn whatever a decoder raises into a ``FrameError``, and let no decoder warn or log.
 
+    A machine without memory, or without file descriptors, is told as that, and not as damage of the file.
+
     What decoders say may quote the header of a DICOM file, that is a person: nothing of it is shown, or chained to the
     error.
     """
@@ -50,7 +54,12 @@ def guarded(path: str, reason: str) -> Iterator[None]:
             yield
     except (FrameError, FrameWarning):
         raise
-    except Exception:
+    except Exception as error:
+        cause = machine_error(error)
+        if isinstance(cause, MemoryError):
+            reason = "there is not enough memory for it"
+        elif cause is not None:
+            reason = f"the machine does not let it ({cause.strerror})"
         raise FrameError(path, reason) from None
 
 

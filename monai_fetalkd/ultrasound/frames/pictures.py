@@ -9,7 +9,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from .codestream import inspect_codestream
+from monai_fetalkd.utils.machine import machine_error
+
+from .codestream import Coding, inspect_codestream
 from .frame import MAX_BYTES, MAX_PIXELS, Frame, FrameError, check_scans, check_size
 from .guard import guarded
 from .levels import grey_levels
@@ -54,9 +56,13 @@ class PictureSource:
             raise FrameError(self._path, f"its pixels are too many, {MAX_PIXELS:,} are the most") from None
         except Image.UnidentifiedImageError:
             self._stream.seek(0)
-            if self._kind == "JPEG" and (bits := inspect_codestream(self._stream.read()).bits) != 8:
-                raise FrameError(self._path, f"JPEG of {bits} bits is not supported") from None
-            raise
+            if self._kind != "JPEG":
+                raise
+            codestream = inspect_codestream(self._stream.read())
+            if codestream.coding is Coding.JPEG and codestream.bits == 8:
+                raise
+            what = f"{codestream.coding.value} of {codestream.bits} bits"
+            raise FrameError(self._path, f"{what} is not supported in a file of its own: convert it to PNG") from None
 
     def _count(self) -> int:
         if self._kind == "JPEG":  # where the second picture is a preview made by a camera
@@ -120,8 +126,8 @@ class PictureSource:
                 self._image.seek(number)
                 pages.append(_luma(self._image))
                 durations[number] = float(self._image.info.get("duration", 0))
-        except Exception:
-            if not pages:
+        except Exception as error:  # those before a damaged one can be shown
+            if not pages or machine_error(error) is not None:
                 raise
         times: list[float | None] = [None] * self.count
         if any(durations):

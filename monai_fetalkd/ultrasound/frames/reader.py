@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from monai_fetalkd.utils.requirements import pip_install
+
 from .frame import BlankFrameError, Frame, FrameError, FrameSource
 from .guard import opened
 from .kinds import HEAD, SUFFIXES, check_name, sniff
@@ -176,8 +178,8 @@ def _source(path: str, stream: BinaryIO, kind: str) -> FrameSource:
             from .nifti import open_nifti
 
             return open_nifti(path, stream)
-    except ImportError:
-        raise FrameError(path, f'to read {kind}, run `pip install "monai-fetalkd[frames]"`') from None
+    except ModuleNotFoundError as error:
+        raise FrameError(path, f"to read {kind}, run `{pip_install(error.name or kind)}`") from None
     if kind == "MetaImage":
         from .metaimage import open_metaimage
 

@@ -23,6 +23,7 @@ __all__ = ["find_pages", "grey_samples", "open_page"]
 
 _MOST_PAGES = 100_000
 _WHITE_IS_ZERO = 0
+_MIN_SAMPLE_VALUE, _MAX_SAMPLE_VALUE = 280, 281
 _UNSIGNED, _SIGNED, _FRACTION = 1, 2, 3
 _FORMATS = {_UNSIGNED: "unsigned integers", _SIGNED: "signed integers", _FRACTION: "floating-point numbers"}
 
@@ -77,7 +78,8 @@ def open_page(path: str, stream: BinaryIO, position: int) -> Image.Image:
 def grey_samples(path: str, image: Image.Image) -> np.ndarray | None:
     """Grey levels of a page of one sample a pixel that is not of 8 unsigned bits; None for all others.
 
-    Integers are stretched by their bits, whatever values occur.
+    Integers are stretched by MinSampleValue and MaxSampleValue where the page tells them and they hold, else by their
+    bits, whatever values occur.
     """
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     bits, kind = _samples(tags)
@@ -94,6 +96,8 @@ def grey_samples(path: str, image: Image.Image) -> np.ndarray | None:
     else:
         low, high = 0, 2.0**bits - 1
         values = values.view(np.uint32) if bits == 32 else values  # Pillow has no such mode
+    if kind != _FRACTION:
+        low, high = _told_range(tags, values, low, high)
     levels = grey_levels(path, values, low, high)
     return 255 - levels if tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO else levels
 
@@ -130,6 +134,13 @@ def _header(head: bytes) -> tuple[str, bool, int]:
         big,
         struct.unpack_from(f"{order}Q", head, 8)[0] if big else struct.unpack_from(f"{order}L", head, 4)[0],
     )
+
+
+def _told_range(tags: Any, values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """12 bits in 16 are told by MaxSampleValue alone. It need not be true of the page: then the bits count."""
+    told = tags.get(_MIN_SAMPLE_VALUE, low), tags.get(_MAX_SAMPLE_VALUE, high)
+    least, most = (value[0] if isinstance(value, tuple) else value for value in told)
+    return (least, most) if low <= least <= values.min() and values.max() <= most <= high else (low, high)
 
 
 def _samples(tags: Any) -> tuple[int, int]:

@@ -13,11 +13,12 @@ from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 
 from monai_fetalkd.ultrasound.frames import read_frame
+from monai_fetalkd.utils.traits import FileReaderTrait
 
 __all__ = ["LoadFramed"]
 
 
-class LoadFramed(MapTransform):
+class LoadFramed(MapTransform, FileReaderTrait):
     """Read a path as a grey frame, whatever kind of file it is.
 
     Other than MONAI's ``LoadImaged``, the same anatomy gives the same tensor from every kind of file: one channel, rows

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from monai_fetalkd.deployment.export import fake_quantized, trace, write_int8, write_onnx
-from monai_fetalkd.deployment.export.files import NetworkWithAttention
+from monai_fetalkd.deployment.export.formats import NetworkWithAttention
 from monai_fetalkd.deployment.runtime.sessions import OnnxRuntimeSession
 
 

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from itertools import count
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 
 from monai_fetalkd.deployment.serve import Limits
 from monai_fetalkd.deployment.serve.limits import RateLimit, Refusal, Slots
+from monai_fetalkd.deployment.serve.recognition import recognize_file
 from monai_fetalkd.deployment.serve.upload import named, receive
 
 from ...ultrasound.frames.make import dataset
@@ -187,11 +189,13 @@ def test_a_cine_that_is_too_long_is_refused_before_it_is_decoded(make_client):
     assert response.json()["detail"] == "The upload holds 4 frames, 3 are the most."
 
 
-def test_a_cine_that_takes_too_long_is_given_up(make_client):
-    client = make_client(recognizer=Slow(lambda: time.sleep(0.2)), seconds=0.3)
-    response = client.post("/predict", content=cine(["left"] * 50))
-    assert response.status_code == 504
-    assert "of 50 frames were recognised in time" in response.json()["detail"]
+def test_a_cine_that_takes_too_long_is_given_up(tmp_path):
+    clock = count(start=100.5)  # a second at each look, which is before each frame
+    path = tmp_path / "cine.dcm"
+    path.write_bytes(cine(["left"] * 50))
+    with pytest.raises(Refusal, match="3 of 50") as refused:
+        recognize_file(Slow(lambda: None), str(path), Limits(seconds=3), start=100, clock=lambda: next(clock))
+    assert refused.value.status == 504
 
 
 def test_uploads_beyond_those_under_way_are_sent_away(make_client):

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from monai_fetalkd.deployment.stream import BestFrames, Overlay, Timeline, open_movie, prepare_file
+from monai_fetalkd.deployment.stream import BestFrames, Overlay, open_movie
 from monai_fetalkd.ultrasound.frames import Frame
 
 from .make import NAMES, answer, half
@@ -67,32 +65,6 @@ def test_the_rest_is_no_plane_with_a_best_frame(name):
 )
 def test_an_answer_for_people_never_gives_the_probability_of_no_plane(plane, smoothed, text):
     assert answer(0, plane, smoothed).text == text
-
-
-def test_a_file_that_can_be_written_is_prepared_and_an_older_one_removed(tmp_path):
-    path = tmp_path / "new" / "loop.png"
-    prepare_file(path)
-    path.write_text("of an earlier patient")
-    prepare_file(path)
-    assert list(path.parent.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["folder", "file/loop.png", "new/\0"])
-def test_a_file_that_cannot_be_written_is_told_before(tmp_path, name):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    with pytest.raises((OSError, ValueError)):
-        prepare_file(tmp_path / name)
-
-
-def test_a_disk_without_room_is_told_with_the_name_of_the_file(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(OSError, match=r"loop\.png' cannot be written: No space left") as caught:
-        prepare_file(tmp_path / "loop.png")
-    assert caught.value.errno == 28
 
 
 def test_the_best_frames_keep_one_frame_a_plane_however_many_are_better():
@@ -194,7 +166,8 @@ def test_a_film_that_is_incomplete_is_told(tmp_path, monkeypatch):
 
     def release_and_lose():
         release()
-        (tmp_path / "loop.part.mp4").write_bytes((tmp_path / "loop.part.mp4").read_bytes()[:200])
+        (part,) = tmp_path.iterdir()
+        part.write_bytes(part.read_bytes()[:200])
 
     movie._writer = type("Full", (), {"release": staticmethod(release_and_lose)})
     with pytest.raises(OSError, match="loop.mp4"):
@@ -222,45 +195,3 @@ def test_without_a_frame_there_is_no_film(tmp_path, suffix):
 def test_a_film_of_another_kind_is_refused():
     with pytest.raises(ValueError, match=r"\.mp4 or \.gif file, not 'loop\.mov'"):
         open_movie("loop.mov")
-
-
-def drawn(tmp_path, answers):
-    timeline = Timeline(NAMES)
-    for one in answers:
-        timeline.add(one)
-    timeline.write(tmp_path / "timeline.png")
-    return np.asarray(Image.open(tmp_path / "timeline.png").convert("RGB"))
-
-
-LOOP = [answer(number, "left" if number < 30 else "right", (0.9, 0.1)) for number in range(60)]
-
-
-def test_a_timeline_shows_which_plane_was_answered_for_how_long(tmp_path):
-    pytest.importorskip("matplotlib")
-    picture = drawn(tmp_path, LOOP)
-    lower = picture[3 * len(picture) // 4 :]  # below the curves
-    colors = [0xE6, 0x9F, 0x00], [0x56, 0xB4, 0xE9]
-    left, right = ((lower == color).all(axis=-1).sum(axis=1).max() for color in colors)
-    assert left == pytest.approx(right, rel=0.1)
-    assert left > 300
-
-
-def test_a_timeline_marks_where_frames_were_dropped(tmp_path):
-    pytest.importorskip("matplotlib")
-    dropping = [answer(number, "left", (0.9, 0.1), dropped=max(0, number - 40)) for number in range(60)]
-    without, with_dropped = drawn(tmp_path, LOOP[:30] + dropping[30:31]), drawn(tmp_path, dropping)
-    assert (with_dropped != without).any()
-    ticks = [(picture.max(axis=-1) < 100)[int(0.82 * len(picture)) :].sum() for picture in (without, with_dropped)]
-    assert ticks[1] > ticks[0]
-
-
-def test_a_timeline_of_frames_without_times_counts_them(tmp_path):
-    pytest.importorskip("matplotlib")
-    picture = drawn(tmp_path, [answer(number, None, (0.9, 0.1), time_ms=None) for number in range(9)])
-    assert picture.shape == (504, 1200, 3)
-
-
-def test_a_timeline_without_matplotlib_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match=r"pip install .*\[report\]"):
-        Timeline(NAMES)

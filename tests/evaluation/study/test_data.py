@@ -72,3 +72,28 @@ def test_another_number_of_folds_is_refused(table, tmp_path):
     write_datalists(load_datalist(table, CLASSES), FOLDS, tmp_path / "data")
     with pytest.raises(ValueError, match="give the same data"):
         write_datalists(load_datalist(table, CLASSES), 3, tmp_path / "data")
+
+
+def test_unlabelled_frames_train_in_every_fold_but_those_of_patients_held_out(table, tmp_path):
+    with table.open("a") as file:
+        for patient in (3, 8):
+            (tmp_path / f"{patient}_more.png").touch()
+            file.write(f"\n{patient}_more.png,,mrn {patient},unlabelled")
+    write_datalists(load_datalist(table, CLASSES), FOLDS, tmp_path / "data")
+    held_out = 0
+    for fold in range(FOLDS):
+        datalist = load_datalist(tmp_path / "data" / f"fold_{fold}.json", CLASSES)  # which refuses a leak
+        shown = {row["image"].rpartition("/")[2] for row in datalist.unlabelled}
+        groups = {row["image"].rpartition("/")[2][0] for row in datalist.sections["training"]}
+        assert shown == {"8_more.png"} | ({"3_more.png"} if "3" in groups else set())
+        held_out += "3_more.png" not in shown
+    assert held_out == 2  # the fold that tests the patient, and the one that validates
+
+
+def test_other_unlabelled_frames_are_other_data(table, tmp_path):
+    (tmp_path / "more.png").touch()
+    write_datalists(load_datalist(table, CLASSES), None, tmp_path / "data")
+    with table.open("a") as file:
+        file.write("\nmore.png,,mrn 9,unlabelled")
+    with pytest.raises(ValueError, match="give the same data"):
+        write_datalists(load_datalist(table, CLASSES), None, tmp_path / "data")

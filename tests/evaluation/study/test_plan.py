@@ -106,7 +106,7 @@ def test_studies_of_the_bundle_compare_what_the_article_claims(project_dir, name
     [
         ("[", "no valid JSON"),
         ('{"arms": {}}', "must be a JSON object with arms, bundle_root, configs"),
-        ('{"configs": [], "bundle_root": ".", "arms": {}, "fold": 3}', "where wanted, folds, references, seeds, set"),
+        ('{"configs": [], "bundle_root": ".", "arms": {}, "fold": 3}', "folds, nested, references, seeds, set"),
         ('{"configs": [], "bundle_root": ".", "arms": {"a": {"teacher": "b"}}}', "The arm 'a'.* with stage"),
         ('{"configs": [], "bundle_root": ".", "arms": []}', "'arms' must be"),
         ('{"configs": [], "bundle_root": ".", "arms": {}, "seeds": 3}', "'seeds' must be"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -172,3 +173,53 @@ def test_the_result_is_plain_json(study, finish, tmp_path):
     finish_all(study, finish, tmp_path)
     text = json.dumps(study_result(study, tmp_path, repeats=2), allow_nan=False)
     assert study_table(json.loads(text)) == study_table(study_result(study, tmp_path, repeats=2))
+
+
+class TestNested:
+    @pytest.fixture
+    def nested(self, study):
+        return dataclasses.replace(study, nested=True)
+
+    def test_the_student_of_each_fold_is_chosen_on_its_validation_frames(self, nested, finish, tmp_path):
+        cells = finish_all(nested, finish, tmp_path)
+        for cell in cells:
+            if (cell.arm, cell.fold) == ("two", 1):  # the better student fails on the validation frames of one fold
+                table = read_predictions(cell.predictions("validation"))
+                wrong = np.roll(np.eye(3)[table.labels], 1, axis=1)
+                dataclasses.replace(table, probabilities=wrong).write(cell.predictions("validation"))
+        result = study_result(nested, tmp_path, repeats=2)
+        assert result["choice"] == {"0": "two", "1": "soft", "2": "two"}
+        chosen = [cell for cell in cells if cell.arm == result["choice"][str(cell.fold)]]
+        tables = [read_predictions(cell.predictions("testing")) for cell in chosen]
+        expected = np.mean([table.classes == table.labels for table in tables])
+        assert result["arms"]["chosen on validation"]["metrics"]["accuracy"]["value"] == pytest.approx(expected)
+
+    def test_seeds_widen_the_interval_and_leave_the_value(self, nested, finish, tmp_path):
+        for cell in finish_all(nested, finish, tmp_path):
+            if cell.arm == "soft" and cell.seed == 1:  # a seed that fails
+                table = read_predictions(cell.predictions("testing"))
+                wrong = np.roll(np.eye(3)[table.labels], 1, axis=1)
+                dataclasses.replace(table, probabilities=wrong).write(cell.predictions("testing"))
+        soft = study_result(nested, tmp_path, repeats=100)["arms"]["soft"]
+        patients, seeds = soft["metrics"]["accuracy"], soft["metrics_over_seeds"]["accuracy"]
+        assert seeds["value"] == patients["value"]
+        assert seeds["low"] == 0  # both draws were of the seed that fails
+        assert seeds["high"] - seeds["low"] > 2 * (patients["high"] - patients["low"])
+
+    def test_seeds_that_agree_add_nothing(self, nested, finish, tmp_path):
+        for cell in finish_all(nested, finish, tmp_path):
+            if cell.scored and cell.seed == 1:
+                twin = cell.folder.parents[1] / "seed_0" / cell.folder.name
+                cell.predictions("testing").write_bytes((twin / "testing.csv").read_bytes())
+        soft = study_result(nested, tmp_path, repeats=50)["arms"]["soft"]
+        assert soft["metrics_over_seeds"]["accuracy"] == pytest.approx(soft["metrics"]["accuracy"])
+
+    def test_the_table_shows_both_intervals(self, nested, finish, tmp_path):
+        finish_all(nested, finish, tmp_path)
+        text = study_table(study_result(nested, tmp_path, repeats=20))
+        assert "accuracy above soft, seeds drawn too" in text
+        assert "run 5 or more" in text
+
+    def test_no_arm_takes_the_name_of_the_added_row(self):
+        with pytest.raises(ValueError, match="chosen on validation"):
+            Study(("train.json",), "bundle", {"chosen on validation": Arm("teacher")}, nested=True)

@@ -155,6 +155,27 @@ def test_a_jpeg_of_twelve_bits_is_not_called_damaged(tmp_path):
         read_frame(path)
 
 
+def test_jpeg_ls_in_a_file_of_its_own_is_named_and_not_called_damaged(tmp_path):
+    size, scan = b"\x08\0\x30\0\x40\x01\x01\x11\0", b"\x01\x01\0\0\0\0"
+    content = b"\xff\xd8\xff\xf7\0\x0b" + size + b"\xff\xda\0\x08" + scan + bytes(60) + b"\xff\xd9"
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(FrameError, match="JPEG-LS .* not supported") as caught:
+        read_frame(tmp_path / "a.jpg")
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("error", "told"), [(MemoryError(), "memory"), (OSError(24, "Too many files"), "Too many")])
+def test_a_machine_that_cannot_is_no_damage(tmp_path, monkeypatch, error, told):
+    def fail(*_, **__):
+        raise error
+
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(FrameError, match=told) as caught:
+        read_frame(tmp_path / "a.png")
+    assert "damaged" not in str(caught.value)
+
+
 def test_a_damaged_picture_that_is_refused_once_is_refused_again(tmp_path):
     whole = saved(Image.fromarray(GREY), "whole.png", tmp_path)
     with open(whole, "rb") as file:

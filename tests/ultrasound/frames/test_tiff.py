@@ -14,12 +14,14 @@ from .make import anatomy
 GREY = anatomy()
 
 
-def tiff(data, bits=8, kind=1, photometric=1, order="<", pages=1):
+def tiff(data, bits=8, kind=1, photometric=1, order="<", pages=1, most=None):
     """Uncompressed pages that all show the same data."""
     height, width = GREY.shape
     tags = [
         *((256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8)),
-        *((277, 3, 1), (278, 4, height), (279, 4, len(data)), (339, 3, kind)),
+        *((277, 3, 1), (278, 4, height), (279, 4, len(data))),
+        *([] if most is None else [(281, 3, most)]),
+        (339, 3, kind),
     ]
     entries = b"".join(
         struct.pack(f"{order}HHL", tag, field, 1) + struct.pack(f"{order}{'HH' if field == 3 else 'L'}", *value)
@@ -121,3 +123,10 @@ def test_more_pages_than_anyone_scans_are_refused(write, monkeypatch):
     monkeypatch.setattr("monai_fetalkd.ultrasound.frames.tiff._MOST_PAGES", 10)
     with pytest.raises(FrameError, match="more than 10 pages"):
         count_frames(write(tiff(GREY.tobytes(), pages=11), "a.tif"))
+
+
+@pytest.mark.parametrize(("most", "white"), [(4095, 4095), (100, 65535), (65535, 65535)])
+def test_the_greatest_value_that_a_page_tells_is_white_where_it_holds(tmp_path, most, white):
+    values = GREY.astype(np.uint16) * 16
+    (tmp_path / "a.tif").write_bytes(tiff(values.tobytes(), 16, most=most))
+    np.testing.assert_allclose(read_frame(tmp_path / "a.tif").pixels, values * (255 / white), atol=0.1)

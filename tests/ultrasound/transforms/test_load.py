@@ -12,6 +12,7 @@ from PIL import Image
 
 from monai_fetalkd.ultrasound.frames import FrameError
 from monai_fetalkd.ultrasound.transforms.load import LoadFramed
+from monai_fetalkd.utils.traits import path_keys
 
 from ..frames.make import anatomy, dataset, region
 
@@ -77,3 +78,7 @@ def test_what_is_no_path_and_what_cannot_be_read_is_told(rows):
     with pytest.raises(KeyError, match="image"):
         LoadFramed("image")({"label": 0})
     assert LoadFramed("image", allow_missing_keys=True)({"label": 0}) == {"label": 0}
+
+
+def test_what_is_made_of_its_output_counts_the_files_it_reads():
+    assert path_keys(Compose([LoadFramed(["image", "label"]), EnsureTyped("group")])) == {"image", "label"}

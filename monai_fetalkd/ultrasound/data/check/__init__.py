@@ -5,17 +5,17 @@ from __future__ import annotations
 from .balance import Balance, count_balance
 from .duplicates import MIN_CORRELATION, Pair, find_pairs
 from .fingerprints import Fingerprint, fingerprint, read_fingerprints
-from .report import Duplicate, Place, Report, check_datalist
+from .report import CheckReport, Duplicate, Place, check_datalist
 from .text import report_text
 
 __all__ = [
     "MIN_CORRELATION",
     "Balance",
+    "CheckReport",
     "Duplicate",
     "Fingerprint",
     "Pair",
     "Place",
-    "Report",
     "check_datalist",
     "count_balance",
     "find_pairs",

@@ -17,10 +17,11 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from monai_fetalkd.ultrasound.frames import FrameError, read_frame
+from monai_fetalkd.utils.requirements import require
 
 __all__ = ["Fingerprint", "fingerprint", "read_fingerprints"]
 
-imagehash, _has_imagehash = optional_import("imagehash")
+imagehash, _ = optional_import("imagehash")
 
 _SIDE = 32  # pixels of the reduced frame, the size that the perceptual hash works on
 _FINE, _COARSE = 0.7, 3.0  # pixels of the reduced frame: what is finer is speckle, what is coarser sector and gain
@@ -99,12 +100,10 @@ def read_fingerprints(
         For each row its fingerprint, or a sentence that says why its frame cannot be read.
 
     Raises:
-        ValueError: when there are no workers, or the package of the perceptual hash is not installed.
+        ValueError: when there are no workers.
+        ImportError: when the package of the perceptual hash is not installed.
     """
-    if not _has_imagehash:
-        raise ValueError(
-            'To find duplicates, run `pip install "monai-fetalkd[frames]"`, or check without (--no_duplicates).'
-        )
+    require("To find duplicates (to do without: --no_duplicates)", "imagehash")
     if workers is None:
         workers = min(os.cpu_count() or 1, _MAX_WORKERS)
     if workers < 1:

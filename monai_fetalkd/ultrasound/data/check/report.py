@@ -17,7 +17,7 @@ from monai_fetalkd.ultrasound.data.datalist.rows import UNLABELLED, Row
 from monai_fetalkd.ultrasound.frames import FrameError, count_frames
 from monai_fetalkd.utils.files import written_whole
 
-__all__ = ["Duplicate", "Place", "Report", "check_datalist"]
+__all__ = ["CheckReport", "Duplicate", "Place", "check_datalist"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What the check of a datalist found.
 
     Args:
@@ -126,7 +126,7 @@ def check_datalist(
     min_correlation: float = MIN_CORRELATION,
     workers: int | None = None,
     progress: bool = True,
-) -> Report:
+) -> CheckReport:
     """Check a datalist: class balance, groups in two splits, frames with two labels or unreadable, duplicates.
 
     Duplicates are looked for between sections, and between groups within a section: a patient with two keys does no
@@ -163,7 +163,7 @@ def check_datalist(
         results = read_fingerprints(files, workers, progress)
         unreadable = [result for result in results if isinstance(result, str)]
         pairs = _duplicates(datalist, rows, results, min_correlation)
-    return Report(
+    return CheckReport(
         datalist=datalist.path,
         balance=count_balance(datalist),
         torn_groups={

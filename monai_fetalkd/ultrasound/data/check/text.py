@@ -6,7 +6,8 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from monai_fetalkd.ultrasound.data.check.report import Report
+from monai_fetalkd.ultrasound.data.check.report import CheckReport
+from monai_fetalkd.utils.markdown import plain_table
 
 __all__ = ["report_text"]
 
@@ -14,7 +15,7 @@ _WIDTH = 100
 _MAX_LISTED = 20
 
 
-def report_text(report: Report) -> str:
+def report_text(report: CheckReport) -> str:
     """Lay out the counts as tables, and the problems and warnings as lists of at most 20 sentences.
 
     Args:
@@ -63,9 +64,7 @@ def _table(counts: Mapping[str, Mapping[str, int]], **footer: Mapping[str, int])
     rows = {name: [column[name] for column in columns.values()] for name in names}
     rows["all"] = [sum(column.values()) for column in columns.values()]
     rows |= {name: [cells[column] for column in columns] for name, cells in footer.items()}
-    lines = [["class", *columns], *([name, *map(str, cells)] for name, cells in rows.items())]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+    return plain_table([["class", *columns], *([name, *map(str, cells)] for name, cells in rows.items())])
 
 
 def _listed(kind: str, sentences: Sequence[str]) -> str:

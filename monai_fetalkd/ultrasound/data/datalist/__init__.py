@@ -11,7 +11,7 @@ from .class_table import ClassTable
 from .datalist import Datalist
 from .fetal_planes_db import BRAIN_PLANES, PLANES
 from .groups import Pseudonyms
-from .sources import load_datalist, read_source
+from .sources import class_names_of, load_datalist, read_source
 from .splits import group_folds, held_out
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ClassTable",
     "Datalist",
     "Pseudonyms",
+    "class_names_of",
     "group_folds",
     "held_out",
     "load_datalist",

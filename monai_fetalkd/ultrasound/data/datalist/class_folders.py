@@ -11,6 +11,7 @@ from monai_fetalkd.ultrasound.data.datalist.images import Listing, files_in, lis
 from monai_fetalkd.ultrasound.data.datalist.rows import UNLABELLED, Row, Source, section_of, text_of
 from monai_fetalkd.ultrasound.frames import FrameError
 from monai_fetalkd.ultrasound.frames.kinds import HEAD, sniff
+from monai_fetalkd.utils.requirements import pip_install
 
 __all__ = ["FileFacts", "read_class_folders"]
 
@@ -178,8 +179,8 @@ def _header(image: str) -> tuple[str | None, str | None]:
             return None, None
     try:
         from monai_fetalkd.ultrasound.frames.dicom import machine, patient_id
-    except ImportError:
-        raise FrameError(image, 'to read DICOM, run `pip install "monai-fetalkd[frames]"`') from None
+    except ModuleNotFoundError:
+        raise FrameError(image, f"to read DICOM, run `{pip_install('pydicom')}`") from None
     try:
         return text_of(patient_id(image)), text_of(machine(image))
     except FrameError:

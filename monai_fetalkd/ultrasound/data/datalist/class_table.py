@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from monai_fetalkd.ultrasound.data.datalist.rows import name_key
+from monai_fetalkd.ultrasound.data.datalist.rows import Source, name_key
 
-__all__ = ["ClassTable"]
+__all__ = ["ClassTable", "table_of"]
 
 # pandas writes integers as "1.0" where other rows of the column are empty
 _NUMBER = re.compile(r"([0-9]+)(?:\.0*)?|[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?", re.ASCII | re.IGNORECASE)
@@ -71,3 +72,39 @@ class ClassTable:
         return ", ".join(f"{label} {name}" for label, name in enumerate(self.names))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def table_of(source: Source, class_names: Sequence[str] | None, path: Path) -> ClassTable:
+    """The class table of a source.
+
+    Args:
+        source: the source.
+        class_names: the table that is asked for; None is that of the source, else of the names found in it.
+        path: where it was read from, for messages.
+
+    Raises:
+        ValueError: when the source has another table than that asked for, one class alone, or numbers without names.
+    """
+    if class_names is None:
+        if source.class_names is not None:
+            return ClassTable(source.class_names)
+        if source.masks:
+            return ClassTable([])
+        table = ClassTable.found(row["label"] for row in source.rows if "label" in row)
+        if len(table.names) == 1:
+            inner = f" ('{source.root / table.names[0]}')" if source.kind == "class folders" else ""
+            if source.kind == "class folders" and (tables := sorted(source.root.glob("*.[ct]sv"))):
+                inner += f" or the table '{tables[0]}'"
+            raise ValueError(
+                f"'{path}' holds one class alone, '{table.names[0]}', so there is nothing to tell apart: if a folder "
+                f"lies around the data set, give the one in it{inner}; if other classes lie elsewhere, name them all "
+                "(classes, class_names)."
+            )
+        return table
+    table = ClassTable(class_names)
+    if source.class_names is not None and table != (own := ClassTable(source.class_names)):
+        raise ValueError(
+            f"The classes of '{path}' ({own}) are not those asked for ({table}): ask for its own, in their order "
+            f'(in a run of the bundle, --class_names "{own.names}"), or give another dataset.'
+        )
+    return table

@@ -20,7 +20,7 @@ UNLABELLED = "unlabelled"
 Row = dict[str, Any]
 
 _SECTION = re.compile(r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?)|(test(?:ing)?)|(unlabell?ed))(?:set|split|data)?")
-_NO_VALUE = {"", "-", "nan", "nat", "none", "null", "nil", "na", "n/a", "#n/a", "<na>"}
+_NO_VALUE = {"", "-", "?", "nan", "nat", "none", "null", "nil", "na", "n/a", "#n/a", "<na>"}
 
 
 def without(row: Row, *keys: str) -> Row:
@@ -78,7 +78,10 @@ def json_of(text: str | bytes) -> Any:
             raise ValueError(f"the key '{key}' is there twice in one object")
         return content
 
-    return json.loads(text, object_pairs_hook=unique)
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("its lists and objects are nested too deeply") from None
 
 
 @dataclass(frozen=True)

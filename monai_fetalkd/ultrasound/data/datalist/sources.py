@@ -13,19 +13,19 @@ from typing import Any
 
 from monai_fetalkd import __version__
 from monai_fetalkd.ultrasound.data.datalist.class_folders import read_class_folders
-from monai_fetalkd.ultrasound.data.datalist.class_table import ClassTable
+from monai_fetalkd.ultrasound.data.datalist.class_table import ClassTable, table_of
 from monai_fetalkd.ultrasound.data.datalist.datalist import Datalist, frame_key, listed_once
 from monai_fetalkd.ultrasound.data.datalist.fetal_planes_db import TABLE, read_fetal_planes_db
 from monai_fetalkd.ultrasound.data.datalist.groups import Pseudonyms, with_groups
 from monai_fetalkd.ultrasound.data.datalist.images import subfolders
 from monai_fetalkd.ultrasound.data.datalist.json_datalist import read_json_datalist
-from monai_fetalkd.ultrasound.data.datalist.rows import Row, Source, section_of, without
+from monai_fetalkd.ultrasound.data.datalist.rows import UNLABELLED, Row, Source, section_of, without
 from monai_fetalkd.ultrasound.data.datalist.segmentation import holds_masks, read_masks
 from monai_fetalkd.ultrasound.data.datalist.splits import TooFewError, arrange
 from monai_fetalkd.ultrasound.data.datalist.table import read_table
 from monai_fetalkd.ultrasound.data.datalist.unlabelled import read_unlabelled
 
-__all__ = ["load_datalist", "read_source"]
+__all__ = ["class_names_of", "load_datalist", "read_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,40 @@ def load_datalist(
             "a datalist by `python -m monai_fetalkd datalist` and read it by `monai.data.load_decathlon_datalist`."
         )
     datalist.validate()
+    names = ", ".join(datalist.class_names)
+    logger.info("data: '%s', %d classes (%s); %s", path, len(datalist.class_names), names, _sizes(datalist))
     return datalist
+
+
+def class_names_of(
+    path: str | os.PathLike[str], task: str | None = None, columns: Mapping[str, str] | None = None
+) -> list[str]:
+    r"""The class names of a source, before anything else of it is checked or split.
+
+    Args:
+        path: the source, see :func:`read_source`.
+        task: see there.
+        columns: see there.
+
+    Returns:
+        Those that the source gives, else those found in alphabetical order; none where there is no such source.
+
+    Raises:
+        ValueError: when it cannot be read, or its labels are numbers without names.
+
+    Example:
+        >>> import tempfile
+        >>> table = Path(tempfile.mkdtemp()) / "planes.csv"
+        >>> _ = table.write_text("image,label,patient_id\na.png,femur,17\nb.png,brain,18\n")
+        >>> class_names_of(table)
+        ['brain', 'femur']
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    options = {"task": task, "columns": columns}
+    source = _read(path, {name: value for name, value in options.items() if value is not None}, False)
+    return table_of(source, None, path).names
 
 
 def read_source(
@@ -160,7 +193,7 @@ def read_source(
         if source.pseudonymous and not plain_groups:
             _hash(more.rows, pseudonym)
         source = _together(source, more)
-    table = _class_table(source, class_names, path)
+    table = table_of(source, class_names, path)
 
     left_out = Counter(source.left_out)
     rows = [row for row in with_groups(source) if all(map(os.path.isfile, _files(row, source.masks)))]
@@ -275,32 +308,6 @@ def _is_dataset(folder: Path) -> bool:
     return known or holds_masks(folder) or any(section_of(each.name) == "training" for each in subfolders(folder))
 
 
-def _class_table(source: Source, class_names: Sequence[str] | None, path: Path) -> ClassTable:
-    if class_names is None:
-        if source.class_names is not None:
-            return ClassTable(source.class_names)
-        if source.masks:
-            return ClassTable([])
-        table = ClassTable.found(row["label"] for row in source.rows if "label" in row)
-        if len(table.names) == 1:
-            inner = f" ('{source.root / table.names[0]}')" if source.kind == "class folders" else ""
-            if source.kind == "class folders" and (tables := sorted(source.root.glob("*.[ct]sv"))):
-                inner += f" or the table '{tables[0]}'"
-            raise ValueError(
-                f"'{path}' holds one class alone, '{table.names[0]}', so there is nothing to tell apart: if a folder "
-                f"lies around the data set, give the one in it{inner}; if other classes lie elsewhere, name them all "
-                "(classes, class_names)."
-            )
-        return table
-    table = ClassTable(class_names)
-    if source.class_names is not None and table != (own := ClassTable(source.class_names)):
-        raise ValueError(
-            f"The classes of '{path}' ({own}) are not those asked for ({table}): ask for its own, in their order "
-            f'(in a run of the bundle, --class_names "{own.names}"), or give another dataset.'
-        )
-    return table
-
-
 def _recognised(source: Source, rows: Sequence[Row], table: ClassTable, path: Path) -> str:
     """What was taken for classes and patients, for whoever has given another folder or column than was meant."""
     groups = {row["group"] for row in rows}
@@ -359,6 +366,12 @@ def _fill(rows: Sequence[Row]) -> None:
     for key in {"machine", "operator"} & {key for row in rows for key in row}:
         for row in rows:
             row.setdefault(key, "")
+
+
+def _sizes(datalist: Datalist) -> str:
+    splits = {**datalist.sections, **({UNLABELLED: datalist.unlabelled} if datalist.unlabelled else {})}
+    counts = {name: (len(rows), len({row["group"] for row in rows})) for name, rows in splits.items()}
+    return ", ".join(f"{name} {frames} frames of {groups} patients" for name, (frames, groups) in counts.items())
 
 
 def _tell_absent_classes(datalist: Datalist) -> None:

@@ -62,11 +62,15 @@ class Table(NamedTuple):
             else:
                 delimiter, before = max(",;\t", key=first.count), 0
                 stream.seek(0)
-            reader = csv.reader(stream, delimiter=delimiter)
+            reader = csv.reader(stream, delimiter=delimiter, strict=True)  # else an open quote swallows what follows
             header = [name.strip() for name in next(reader, [])]
             rows = [(before + reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-        except (UnicodeDecodeError, csv.Error) as error:
+        except UnicodeDecodeError as error:
             raise ValueError(f"The table '{path}' cannot be read: save it as CSV in UTF-8 ({error}).") from error
+        except csv.Error as error:
+            raise ValueError(f"The table '{path}' cannot be read, near line {reader.line_num}: {error}.") from error
+        if any("\0" in cell for cells in (header, *(cells for _, cells in rows)) for cell in cells):
+            raise ValueError(f"'{path}' is no table of text: save it as CSV in UTF-8.")
         full = [(number, cells) for number, cells in rows if any(cells)]
         for number, cells in full:
             if any(cells[len(header) :]):

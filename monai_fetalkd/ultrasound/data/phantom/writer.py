@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from PIL import Image
 from monai_fetalkd import __version__
 from monai_fetalkd.bundle.generated import holds_generated
 from monai_fetalkd.ultrasound.data.phantom.frames import PLANE_NAMES, Patient, phantom_frame
+from monai_fetalkd.utils.files import folder_written_whole
 
 __all__ = ["make_phantom"]
+
+logger = logging.getLogger(__name__)
 
 _VERSION = 1  # raise it with every change of the pixels
 _DESCRIPTION = "Generated frames of the six planes of FETAL_PLANES_DB: synthetic, for trying and testing, not clinical."
@@ -72,10 +75,6 @@ def _write(path: Path, arguments: dict[str, int]) -> None:
         if count < len(PLANE_NAMES):
             raise ValueError(f"{count} {split} frames were asked for, but {len(PLANE_NAMES)} are one of each plane.")
 
-    # under another name until it is complete, so that a killed run can simply be started again
-    part = path.with_name(f"{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    (part / "images").mkdir(parents=True)
     datalist: dict[str, Any] = {
         "name": "Fetal plane phantom",
         "description": _DESCRIPTION,
@@ -83,11 +82,13 @@ def _write(path: Path, arguments: dict[str, int]) -> None:
         "phantom": arguments,
         "provenance": {"made_by": f"monai_fetalkd {__version__}"},  # so its groups are taken for pseudonyms
     }
-    for number, (split, count) in enumerate(splits.items()):
-        seeds = [arguments["seed"], number]
-        datalist[split] = [_write_frame(part, split, seeds, index, arguments["size"]) for index in range(count)]
-    (part / "datalist.json").write_text(json.dumps(datalist, indent=1), encoding="utf-8")
-    os.replace(part, path)
+    logger.info("phantom: %d frames are generated in '%s'", sum(splits.values()), path)
+    with folder_written_whole(path) as part:  # so that a killed run can simply be started again
+        (part / "images").mkdir()
+        for number, (split, count) in enumerate(splits.items()):
+            seeds = [arguments["seed"], number]
+            datalist[split] = [_write_frame(part, split, seeds, index, arguments["size"]) for index in range(count)]
+        (part / "datalist.json").write_text(json.dumps(datalist, indent=1), encoding="utf-8")
 
 
 def _write_frame(path: Path, split: str, seeds: list[int], index: int, size: int) -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""Where the B-mode picture is in a DICOM frame, and the shape of its pixels."""
+"""Where the B-mode picture is in a DICOM frame, and the shape and size of its pixels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pydicom.dataset import Dataset
 from ..frame import MIN_SIDE
 from .elements import functional_groups, items, number, numbers
 
-__all__ = ["b_mode_region", "pixel_ratio"]
+__all__ = ["b_mode_pixel_size", "b_mode_region", "pixel_ratio"]
 
 _TWO_DIMENSIONAL, _TISSUE = 1, 1  # region spatial format and data type
+_CENTIMETRES = 3  # physical units
 _CORNERS = ("MinY0", "MinX0", "MaxY1", "MaxX1")
 _MOST_REGIONS = 100
 
@@ -30,17 +31,31 @@ def b_mode_region(elements: Dataset, rows: int, columns: int) -> Box | None:
     References:
         DICOM PS3.3, section C.8.5.5 (ultrasound regions).
     """
-    boxes = [
-        box
-        for region in items(elements, "SequenceOfUltrasoundRegions")[:_MOST_REGIONS]
-        if (box := _box(region, rows, columns)) is not None
-    ]
+    boxes = [box for _, box in _b_mode_regions(elements, rows, columns)]
     if not boxes:
         return None
     largest = max(boxes, key=_area)
     views = [box for box in boxes if 2 * _area(box) > _area(largest) > 10 * _overlap(box, largest)]
     top, left, bottom, right = zip(largest, *views, strict=True)
     return min(top), min(left), max(bottom), max(right)
+
+
+def b_mode_pixel_size(elements: Dataset, rows: int, columns: int) -> tuple[float, float] | None:
+    """Height and width of a pixel in mm, where all B-mode regions tell the same.
+
+    Args:
+        elements: the header.
+        rows: height of the frame.
+        columns: its width.
+
+    Returns:
+        Height and width; None where a region does not tell them in centimetres, two differ, or there is no region.
+
+    References:
+        DICOM PS3.3, section C.8.5.5 (ultrasound regions).
+    """
+    sizes = {_size(region) for region, _ in _b_mode_regions(elements, rows, columns)}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def pixel_ratio(elements: Dataset, frame: int) -> float:
@@ -51,6 +66,21 @@ def pixel_ratio(elements: Dataset, frame: int) -> float:
             if len(sides) == 2 and all(side > 0 for side in sides):
                 return sides[0] / sides[1]
     return 1.0
+
+
+def _b_mode_regions(elements: Dataset, rows: int, columns: int) -> list[tuple[Dataset, Box]]:
+    regions = items(elements, "SequenceOfUltrasoundRegions")[:_MOST_REGIONS]
+    return [(region, box) for region in regions if (box := _box(region, rows, columns)) is not None]
+
+
+def _size(region: Dataset) -> tuple[float, float] | None:
+    sides = []
+    for axis in "YX":
+        delta = number(region, f"PhysicalDelta{axis}")
+        if number(region, f"PhysicalUnits{axis}Direction") != _CENTIMETRES or not delta:
+            return None
+        sides.append(10 * abs(delta))  # negative where an axis points left or up
+    return sides[0], sides[1]
 
 
 def _box(region: Dataset, rows: int, columns: int) -> Box | None:

@@ -14,6 +14,8 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels import convert_color_space, get_decoder
 
+from monai_fetalkd.utils.requirements import pip_install
+
 from ..codestream import Codestream, Coding
 from ..frame import FrameError, check_scans
 from ..guard import warn_once
@@ -172,11 +174,12 @@ def decode_codestream(path: str, frame: Codestream, form: PixelFormat, syntax: u
     bit, the sign of a lossy JPEG, and colours that were converted.
 
     Raises:
-        FrameError: when the codestream contradicts the header, or is not supported.
+        FrameError: when the codestream contradicts the size that the header tells, or is not supported.
     """
-    told, found = (form.rows, form.columns, form.samples), (frame.rows, frame.columns, frame.components)
+    told, found = (form.rows, form.columns), (frame.rows, frame.columns)
     if found != told:
-        raise FrameError(path, f"its header tells of {told} rows, columns and colours, the frame of {found}")
+        raise FrameError(path, f"its header tells of {told} rows and columns, the frame of {found}")
+    form = _with_components(path, frame.components, frame.transformed, form)
     if frame.bits > form.allocated:
         raise FrameError(path, f"its header tells of {form.allocated} bits, the frame of {frame.bits}")
     if frame.coding is Coding.JPEG and frame.bits > 8:
@@ -189,6 +192,20 @@ def decode_codestream(path: str, frame: Codestream, form: PixelFormat, syntax: u
     if frame.components == 3 and (frame.bits, form.stored, form.allocated) != (8, 8, 8):
         raise FrameError(path, f"its compression is not supported ({syntax.name}, colours of {frame.bits} bits)")
     return _decode_by_pydicom(path, frame, form)
+
+
+def _with_components(path: str, components: int, transformed: bool | None, form: PixelFormat) -> PixelFormat:
+    """The format with as many colours as the codestream has, which a decoder gives whatever the header says."""
+    if components == form.samples:
+        return form
+    if components not in (1, 3) or form.photometric == "PALETTE COLOR":
+        raise FrameError(
+            path, f"its header tells of {form.samples} colours ({form.photometric}), its frame of {components}"
+        )
+    warn_once(path, f"its header tells of {form.samples} colours and its frame of {components}, which is believed")
+    if components == 1:
+        return replace(form, samples=1, photometric="MONOCHROME2")
+    return replace(form, samples=3, photometric="RGB" if transformed is False else "YBR_FULL")
 
 
 def _decode_by_pillow(frame: Codestream, form: PixelFormat) -> Pixels:
@@ -214,7 +231,7 @@ def _decode_by_pydicom(path: str, frame: Codestream, form: PixelFormat) -> Pixel
     }[frame.coding]
     decoder = get_decoder(syntax)
     if not set(plugins) & set(decoder.available_plugins):
-        raise FrameError(path, f'its compression, {frame.coding.value}, needs `pip install "monai-fetalkd[frames]"`')
+        raise FrameError(path, f"its compression, {frame.coding.value}, needs `{pip_install('gdcm')}`")
     if not frame.has_tables:
         raise ValueError("it lacks its tables")
     form = replace(form, planar=0)

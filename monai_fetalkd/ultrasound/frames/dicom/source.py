@@ -17,7 +17,7 @@ from ..levels import with_square_pixels
 from .display import display_levels
 from .elements import number
 from .fragments import ITEM, Fragment, locate_frames, read_fragments
-from .geometry import b_mode_region, pixel_ratio
+from .geometry import b_mode_pixel_size, b_mode_region, pixel_ratio
 from .header import UNDEFINED_LENGTH, Header, PixelElement, read_header
 from .pixels import Pixels, decode_codestream, decode_plain, decode_run_length, read_format
 from .times import frame_times
@@ -70,7 +70,7 @@ class DicomSource:
             check_size(path, self._form.rows, self._form.columns)
             self.count = _count_frames(path, header)
             self._available = self._stream.seek(0, os.SEEK_END) - self._place.start
-            if self.count < 1 or self.count * _SMALLEST_FRAME > self._available:
+            if self.count * _SMALLEST_FRAME > self._available:
                 raise FrameError(path, f"its header tells of {self.count} frames, its pixel data is too short for them")
             self._is_encapsulated = self._holds_items()
             self._check_length()
@@ -82,8 +82,11 @@ class DicomSource:
             pixels = self._decode(number)
             levels = display_levels(self._path, pixels, self._form.photometric, self._elements, number)
             region = b_mode_region(self._elements, self._form.rows, self._form.columns)
+            size = b_mode_pixel_size(self._elements, self._form.rows, self._form.columns)
             levels, region = with_square_pixels(levels, pixel_ratio(self._elements, number), region)
-            return Frame(levels, number, self.time(number), region)
+            if size is not None:
+                size = size[0] * self._form.rows / levels.shape[0], size[1] * self._form.columns / levels.shape[1]
+            return Frame(levels, number, self.time(number), region, size)
 
     def time(self, number: int) -> float | None:
         """Milliseconds from the first frame to this one, where the header tells."""
@@ -156,6 +159,7 @@ def _check_syntax(path: str, syntax: uid.UID) -> None:
 
 def _count_frames(path: str, header: Header) -> int:
     count = number(header.elements, "NumberOfFrames")
-    if count is None and "NumberOfFrames" in header.elements:
-        warn_once(path, "its NumberOfFrames is no number, one frame is assumed")
+    if "NumberOfFrames" in header.elements and (count is None or count < 1):
+        warn_once(path, "its NumberOfFrames is no number from 1, one frame is assumed")
+        return 1
     return 1 if count is None else int(count)

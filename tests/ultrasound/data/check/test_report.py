@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from PIL import Image
@@ -92,8 +93,8 @@ def test_without_duplicates_no_frame_is_read():
 
 
 def test_what_to_install_is_said_when_the_perceptual_hash_is_not_there(write, frames, monkeypatch):
-    monkeypatch.setattr("monai_fetalkd.ultrasound.data.check.fingerprints._has_imagehash", False)
-    with pytest.raises(ValueError, match=r"monai-fetalkd\[frames\]"):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    with pytest.raises(ImportError, match="`pip install imagehash`"):
         check({"training": [write(frames[0], "a.png")]})
 
 

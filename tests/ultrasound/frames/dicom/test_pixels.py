@@ -207,3 +207,21 @@ def test_bytes_of_run_length_code_that_no_frame_needs_are_not_decoded(write):
 @pytest.mark.parametrize("keyword", ["PlanarConfiguration", "PixelRepresentation", "HighBit"])
 def test_an_attribute_that_cannot_be_is_left_out(write, keyword):
     np.testing.assert_array_equal(read_frame(write(dataset(COLOURED, **{keyword: 99}), "a.dcm")).pixels, LUMA)
+
+
+@pytest.mark.parametrize("label", ["MONOCHROME2", "MONOCHROME1", "RGB", "YBR_FULL_422"])
+@pytest.mark.parametrize(("kind", "syntax"), [("JPEG", uid.JPEGBaseline8Bit), ("JPEG2000", uid.JPEG2000Lossless)])
+@pytest.mark.parametrize(("picture", "expected"), [(GREY, GREY), (COLOURED, LUMA)])
+def test_the_codestream_tells_whether_there_are_colours(write, picture, expected, kind, syntax, label):
+    if label == "MONOCHROME1" and picture is GREY:
+        expected = 255.0 - expected
+    header = dataset(GREY if label.startswith("MONO") else COLOURED, syntax, PhotometricInterpretation=label)
+    options = {"mct": 1} if kind == "JPEG2000" and picture is COLOURED else {"quality": 100} if kind == "JPEG" else {}
+    path = write(with_codestreams(header, [encoded(picture, kind, **options)]), "a.dcm")
+    np.testing.assert_allclose(read_frame(path).pixels, expected, atol=8)
+
+
+@pytest.mark.parametrize("count", ["0", "-1", ""])
+def test_a_number_of_frames_that_is_none_leaves_one_frame(write, count):
+    path = write(dataset(GREY, NumberOfFrames=count), f"{count}.dcm")
+    np.testing.assert_array_equal(read_frame(path).pixels, GREY)

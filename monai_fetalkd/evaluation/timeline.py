@@ -1,4 +1,4 @@
-"""The answers of a whole stream in one figure."""
+"""The answers of a whole stream in one figure. Nothing here needs torch or MONAI."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from monai_fetalkd.utils.files import written_whole
-
-from .answers import Answer
-from .colors import NO_PLANE, plane_colors
-from .outputs import told_if_unwritten
+from monai_fetalkd.utils.files import told_if_unwritten, written_whole
+from monai_fetalkd.utils.requirements import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Timeline"]
+__all__ = ["NO_PLANE", "Timeline", "plane_colors"]
+
+# Okabe & Ito's, told apart with any colour vision; black is left out, it would vanish on a frame
+_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+
+NO_PLANE = "#888888"
 
 _DASHES = ("-", "--", ":", "-.")
 
@@ -34,14 +36,13 @@ class Timeline:
         class_names: names of the classes.
 
     Raises:
-        ValueError: when matplotlib is not installed.
+        ImportError: when matplotlib is not installed.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ValueError('The timeline needs matplotlib: run `pip install "monai-fetalkd[report]"`.') from None
+        require("To draw a timeline", "matplotlib")
+        from matplotlib.figure import Figure
+
         self._figure = Figure(figsize=(10, 4.2), layout="constrained")
         self._names = list(class_names)
         self._numbers = array("q")
@@ -50,26 +51,23 @@ class Timeline:
         self._dropped = array("q")
         self._smoothed = array("f")
 
-    def add(self, answer: Answer) -> None:
-        """Take in one answer."""
-        self.add_line(answer.to_dict())
-
-    def add_line(self, line: Mapping[str, Any]) -> None:
-        """Take in one answer as a JSON line holds it.
+    def add(self, answer: Mapping[str, Any]) -> None:
+        """Take in one answer.
 
         Args:
-            line: what :meth:`Answer.to_dict` returns.
+            answer: what a JSON line of ``python -m monai_fetalkd stream`` holds: ``frame``, ``time_ms``, ``plane``,
+                ``smoothed`` and ``dropped``.
 
         Raises:
             KeyError: when a field or a class is missing.
             ValueError: when it names another plane.
         """
-        time, plane = line["time_ms"], line["plane"]
-        smoothed = [line["smoothed"][name] for name in self._names]
+        time, plane = answer["time_ms"], answer["plane"]
+        smoothed = [answer["smoothed"][name] for name in self._names]
         self._planes.append(-1 if plane is None else self._names.index(plane))
-        self._numbers.append(line["frame"])
+        self._numbers.append(answer["frame"])
         self._times.append(np.nan if time is None else time / 1000)
-        self._dropped.append(line["dropped"])
+        self._dropped.append(answer["dropped"])
         self._smoothed.extend(smoothed)
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -124,3 +122,22 @@ class Timeline:
         axes.vlines(moments[lost], 0, 0.3, color=axes.xaxis.label.get_color(), linewidth=0.6)
         axes.grid(visible=False)
         axes.set(ylim=(0, 1), yticks=[0.15, 0.7], yticklabels=["dropped before", "answer"])
+
+
+def plane_colors(names: Sequence[str]) -> dict[str, str]:
+    """Colours of the planes, the same in every drawing; they repeat after seven.
+
+    Args:
+        names: names of the planes.
+
+    Returns:
+        The colour of each, as ``#RRGGBB``.
+
+    References:
+        Okabe, M. & Ito, K. (2008). Color Universal Design. https://jfly.uni-koeln.de/color/
+
+    Example:
+        >>> plane_colors(["abdomen", "brain"])
+        {'abdomen': '#E69F00', 'brain': '#56B4E9'}
+    """
+    return {name: _COLORS[place % len(_COLORS)] for place, name in enumerate(names)}

@@ -1,0 +1,119 @@
+"""An exported segmentation network as a function of frames."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from .letterbox import from_letterbox
+from .preprocessing import Preprocessing
+from .sessions import fastest, open_sessions
+
+__all__ = ["Segmenter", "is_segmentation"]
+
+
+def is_segmentation(path: str | os.PathLike[str]) -> bool:
+    """Whether an exported network segments; False for one that recognises planes.
+
+    Args:
+        path: the ONNX file.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ImportError: when no runtime is installed.
+        ValueError: when the file cannot be loaded.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"There is no exported network '{name}'.")
+    return open_sessions(name)[0].metadata.get("task") == "segmentation"
+
+
+class Segmenter:
+    """Masks of frames, from a file that ``python -m monai_fetalkd export`` has written for a segmentation bundle.
+
+    The file brings classes and preprocessing along; neither torch nor MONAI is needed. Several threads may share a
+    segmenter. What an ellipse fitted to a mask measures: :func:`monai_fetalkd.ultrasound.biometry.head_ellipse`.
+
+    Args:
+        path: the ONNX file.
+        backend: ``"onnxruntime"``, ``"openvino"`` or ``"auto"``, as for :class:`Recognizer`.
+        threads: threads that one frame is computed with.
+
+    Attributes:
+        backend: the runtime in use.
+        class_names: of the classes; the number of a class is its value in a mask.
+        preprocessing: what a frame goes through before the network.
+        name: of the file, without its suffix.
+        metadata: all that the file tells, as it stands.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ImportError: when the runtime is not installed.
+        ValueError: when the file is no exported segmentation network, or an argument is no choice.
+
+    Example:
+        >>> segmenter = Segmenter("student.onnx")  # doctest: +SKIP
+        >>> frame = read_frame("frame.dcm")  # doctest: +SKIP
+        >>> head_circumference(segmenter(frame.pixels) == 1, frame.pixel_size)  # doctest: +SKIP
+        174.2
+    """
+
+    def __init__(self, path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> None:
+        name = os.fspath(path)
+        self.name = Path(name).stem
+        if not os.path.isfile(name):
+            raise FileNotFoundError(f"There is no exported network '{name}'.")
+        sessions = open_sessions(name, backend, threads)
+        self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
+        if self.metadata.get("task") != "segmentation":
+            raise ValueError(f"'{name}' is no exported segmentation network.")
+        try:
+            self.class_names = tuple(json.loads(self.metadata["class_names"]))
+            self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
+        except KeyError as error:
+            raise ValueError(f"'{name}' does not tell its {error} in its metadata: export it anew.") from None
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
+        if self.preprocessing.crop:
+            raise ValueError(f"'{name}' crops frames to the scan sector, from where masks are not brought back.")
+        blank = np.zeros((1, 1, *self.preprocessing.size), dtype=np.float32)
+        self._session = fastest(sessions, blank)
+        self.backend = self._session.name
+        shape, expected = self.logits(blank).shape, (1, len(self.class_names), *self.preprocessing.size)
+        if shape != expected:
+            raise ValueError(f"'{name}' gives logits {shape}, but its classes and size need {expected}.")
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Segment one frame.
+
+        Args:
+            pixels: grey levels 0 to 255 of shape ``(H, W)``, of any type.
+
+        Returns:
+            The number of the class of each pixel, uint8 of shape ``(H, W)``.
+
+        Raises:
+            ValueError: when the pixels are not ``(H, W)``, or not finite.
+        """
+        logits = self.logits(self.preprocessing(pixels)[None])[0]
+        # against the background, so that of two classes one map is enlarged
+        ahead = from_letterbox(logits[1:] - logits[:1], (pixels.shape[0], pixels.shape[1]))
+        best = ahead.argmax(axis=0) + 1 if len(ahead) > 1 else 1
+        return np.where(ahead.max(axis=0) > 0, best, 0).astype(np.uint8)
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """The logits of frames that are prepared already.
+
+        Args:
+            inputs: what :attr:`preprocessing` returns, stacked to ``[N, 1, h, w]``, float32.
+
+        Returns:
+            The logits, float32 ``[N, C, h, w]``.
+        """
+        return self._session(inputs, "logits")

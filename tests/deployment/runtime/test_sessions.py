@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monai_fetalkd.deployment.runtime.sessions import fastest
+
+
+class Clock:
+    """Stands still but for the sessions that compute."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Timed:
+    """A session that takes these seconds at its first call, and these at each later one."""
+
+    def __init__(self, clock, first, later):
+        self.clock, self.seconds, self.later = clock, first, later
+
+    def __call__(self, inputs, output):
+        self.clock.now += self.seconds
+        self.seconds = self.later
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ([(1, 1), (1, 0.95)], 0),  # not faster by a tenth
+        ([(1, 1), (1, 0.85)], 1),
+        ([(1, 1), (9, 0.5)], 1),  # the first call warms up
+        ([(0, 1), (1, 0.5)], 1),
+        ([(1, 1)], 0),
+    ],
+)
+def test_another_runtime_than_the_first_must_be_faster_by_more_than_a_tenth(seconds, chosen):
+    clock = Clock()
+    sessions = [Timed(clock, *times) for times in seconds]
+    assert fastest(sessions, np.zeros((1, 1, 8, 8), np.float32), clock) is sessions[chosen]
