@@ -6,9 +6,9 @@ ResNet-34 to ResNet-18, 1 x 128 x 128, batch 16, cross entropy + soft targets + 
 loops share one process and one batch, take turns (who goes first alternates), and start from equal weights.
 
 Nobody is fast by leaving something out: both first take three steps in float64 on small frames, after which their
-weights must agree to 1e-12. In float32 they would drift apart whatever is done: rounding moves an activation over the kink of a ReLU
-or another position into a maximum, and the handwritten loop against itself, from weights that differ by 1e-7 of their
-size, is 4e-4 apart after six steps.
+weights must agree to 1e-12. In float32 they would drift apart whatever is done: rounding moves an activation over the
+kink of a ReLU or another position into a maximum, and the handwritten loop against itself, from weights that differ by
+1e-7 of their size, is 4e-4 apart after six steps.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ def test_a_copy_keeps_the_settings_and_converts_for_itself(clone):
 
 @pytest.mark.parametrize("dtype", ["bf16", "float64", torch.bfloat16])
 def test_an_unknown_precision_is_refused(dtype):
-    with pytest.raises(ValueError, match=r"dtype must be one of \('float32', 'bfloat16', 'float16'\), got "):
+    with pytest.raises(ValueError, match="dtype.*'float32', 'bfloat16', 'float16'"):
         PrecisionInferer(dtype)
 
 

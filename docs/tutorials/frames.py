@@ -124,5 +124,5 @@ python("-m", "monai_fetalkd", "evaluate", *predictions, "--repeats", "200")
 # ```
 #
 # This trains a ResNet-50 and a student of 0.70 M parameters at 128 x 128, for which a GPU is advisable. The classes are
-# those of the datalist. Next: [From your frames to a network](../data.md) for formats, folds and privacy, [Evaluation](../evaluation.md) for the metrics, and [the student on an edge
-# device](../terminal.md) for the export.
+# those of the datalist. Next: [From your frames to a network](../data.md) for formats, folds and privacy,
+# [Evaluation](../evaluation.md) for the metrics, and [the student on an edge device](../terminal.md) for the export.

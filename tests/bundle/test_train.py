@@ -15,6 +15,7 @@ from PIL import Image
 
 from monai_fetalkd.bundle.process import told_plainly
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
+from monai_fetalkd.ultrasound.data import PLANE_NAMES
 
 STAGES = {
     "run_teacher": "teacher.pt",
@@ -183,7 +184,7 @@ def _foreign_label(folder):
     shutil.copytree(folder.parent / "frames", folder / "frames")
     table = folder / "frames" / "planes.csv"
     table.write_text(table.read_text().replace("Fetal femur", "Fetal foot"))
-    return {"dataset_dir": str(table)}
+    return {"dataset_dir": str(table), "class_names": list(PLANE_NAMES)}
 
 
 def _empty(folder):

@@ -82,7 +82,9 @@ def run(flow, run_id="run"):
 def trained(bundle, volumes, tmp_path_factory):
     """The folder of a finished run of tiny networks, and its workflow."""
     folder = tmp_path_factory.mktemp("run")
-    return folder, run(workflow(bundle, dataset_dir=str(volumes), output_dir=str(folder)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("monai_fetalkd"), "level", logging.INFO)  # as in a command
+        return folder, run(workflow(bundle, dataset_dir=str(volumes), output_dir=str(folder)))
 
 
 def test_one_run_trains_every_stage_and_compares_by_dice(trained):

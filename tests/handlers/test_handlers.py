@@ -205,9 +205,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights(tmp_
         return rows
 
     trainer = stage(tmp_path, name="teacher", distil=False, train=spoilt)
-    with pytest.raises(
-        FloatingPointError, match=r"teacher: the loss is not finite in epoch 1, iteration \d+ \(loss nan\)"
-    ):
+    with pytest.raises(FloatingPointError, match=r"teacher: .*epoch 1, iteration \d+.*nan"):
         trainer.run()
     assert all(torch.isfinite(p).all() for p in trainer.network.parameters())
     assert not (tmp_path / "teacher.pt").exists()

@@ -87,7 +87,7 @@ def test_survives_a_pickle():
 
 @pytest.mark.parametrize(("students", "teachers"), [(1, 2), (2, 1), (0, 0), (0, 1)])
 def test_unequal_or_no_layers_are_refused(students, teachers):
-    with pytest.raises(ValueError, match=f"equally many layers, one or more, got {students} and {teachers}"):
+    with pytest.raises(ValueError, match=f"{students} and {teachers}"):
         FeatureLoss(nn.MSELoss())(features(*[3] * students), features(*[3] * teachers))
 
 

@@ -140,7 +140,7 @@ def _check_same_weights(inferred: nn.Module, trained: nn.Module, teacher: Teache
     if any(others.get(key) != size for key, size in sizes.items()):
         raise ValueError(
             f"'{teacher.train.path.name}' and '{teacher.inference.path.name}' of '{teacher.root}' define two networks, "
-            f"a {type(trained).__name__} and a {type(inferred).__name__} whose weights differ: make them the same first."
+            f"{type(trained).__name__} and {type(inferred).__name__}, whose weights differ: make them the same first."
         )
 
 

@@ -7,21 +7,20 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import monai
 import numpy as np
 import torch
 
-from .overlay import checkpoint_name, overlay_config
+from .overlay import overlay_config
 from .plan import DistillationPlan
+from .readme import readme
 
 __all__ = ["write_bundle"]
 
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 _COPIED = ("LICENSE", "docs/data_license.txt", "configs/logging.conf")
-_README = Path(__file__).with_name("README.template.md")
 
 
 def write_bundle(plan: DistillationPlan, folder: Path) -> None:
@@ -43,7 +42,7 @@ def write_bundle(plan: DistillationPlan, folder: Path) -> None:
         _write_json(part / "configs" / "distill.json", overlay_config(plan, folder))
         _write_json(part / "configs" / "inference.json", plan.inference.raw)
         _write_json(part / "configs" / "metadata.json", _metadata(plan))
-        (part / "docs" / "README.md").write_text(_readme(plan, folder), encoding="utf-8")
+        (part / "docs" / "README.md").write_text(readme(plan, folder, has_scripts(plan)), encoding="utf-8")
         for name in (*_COPIED, *_needed_files(plan)):
             source = plan.teacher.root / name
             if source.is_file():
@@ -100,27 +99,6 @@ def _metadata(plan: DistillationPlan) -> dict[str, Any]:
         "description": f"{text}. {metadata.get('description', '')}".strip(),
         "eval_metrics": {},  # those of the teacher are not its own
     }
-
-
-def _readme(plan: DistillationPlan, folder: Path) -> str:
-    teacher = plan.teacher
-    return Template(_README.read_text(encoding="utf-8")).substitute(
-        name=folder.name,
-        teacher=teacher.name,
-        version=teacher.version,
-        title=teacher.metadata.get("name", teacher.name),
-        config=teacher.train.path.relative_to(teacher.root).as_posix(),
-        network=type(plan.student_network).__name__,
-        student_size=f"{_size(plan.student_network):,}",
-        teacher_size=f"{_size(plan.teacher_network):,}",
-        checkpoint=checkpoint_name(plan),
-        path=f"PYTHONPATH={folder.name} " if has_scripts(plan) else "",
-        pairs="\n".join(f"| `{student}` | `{large}` |" for student, large in plan.pairs),
-    )
-
-
-def _size(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _write_json(path: Path, content: Any) -> None:

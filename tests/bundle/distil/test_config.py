@@ -78,6 +78,6 @@ def test_modules_of_a_bundle_are_forgotten(tmp_path):
         with importable(tmp_path / name):
             import scripts
 
-            assert scripts.NAME == name
+            assert name == scripts.NAME
     assert "scripts" not in sys.modules
     assert str(tmp_path / "one") not in sys.path

@@ -71,7 +71,7 @@ def test_the_key_of_the_frame_number_can_be_chosen(rows):
 
 
 def test_what_is_no_path_and_what_cannot_be_read_is_told(rows):
-    with pytest.raises(TypeError, match="The value of 'image' must be the path of a frame, not a Tensor"):
+    with pytest.raises(TypeError, match="'image'.*Tensor"):
         LoadFramed("image")({"image": torch.zeros(1, 40, 56)})
     with pytest.raises(FrameError, match="it holds 2 frames"):
         LoadFramed("image")({"image": rows[2]["image"]})

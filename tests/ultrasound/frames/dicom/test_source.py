@@ -212,7 +212,7 @@ def test_a_damaged_frame_is_named_and_those_after_it_are_still_read(write):
     path = write(file, "cine.dcm")
     frames = iterate_frames(path)
     np.testing.assert_array_equal([next(frames).pixels, next(frames).pixels], CINE[:2])
-    with pytest.raises(FrameError, match=r"cine\.dcm' cannot be read: its frame 2 is damaged or cut short"):
+    with pytest.raises(FrameError, match=r"cine\.dcm'.*frame 2"):
         next(frames)
     np.testing.assert_array_equal(read_frame(path, 3).pixels, CINE[3])
 
