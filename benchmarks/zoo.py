@@ -247,7 +247,8 @@ def attempt(zoo: Path, output_dir: Path, name: str, schema: Path | None) -> int:
     from monai_fetalkd.bundle.process import root_error
 
     folder = (output_dir / name).resolve()
-    case, result, step = CASES[name], {}, "preparation"
+    case, step = CASES[name], "preparation"
+    result: dict[str, Any] = {}
     start = time.perf_counter()
     try:
         teacher = folder / name
@@ -342,7 +343,8 @@ def train(teacher: Path, student: Path, case: Case, items: Items, folder: Path) 
     overrides |= {"dataset_dir": str(folder / "data"), "device": "$torch.device('cpu')"}
     overrides |= dict(zip(case.data, (items[:-1], items[-1:]), strict=True)) if case.items is not slices else {}
     overrides |= {"distil#distillation#epochs": 1, "distil#timings": 1}
-    overrides |= {f"distil#image_shape#{axis}": case.size for axis in range(1, dims(student) + 1)} | case.fit
+    overrides |= {f"distil#image_shape#{axis}": case.size for axis in range(1, dims(student) + 1)}
+    overrides |= case.fit
     monai.bundle.run(
         config_file=[str(path), str(student / "configs" / "distill.json")], bundle_root=str(student), **overrides
     )
@@ -404,8 +406,8 @@ def reduced(path: Path, case: Case) -> Iterator[tuple[str, Any]]:
         elif isinstance(item, list) and any(_needs_torchvision(one) for one in item):
             yield id, [one for one in item if not _needs_torchvision(one)]
         elif isinstance(item, (dict, list)):
-            for key, value in item.items() if isinstance(item, dict) else enumerate(item):
-                yield from walk(f"{id}#{key}" if id else str(key), str(key), value)
+            for name, value in item.items() if isinstance(item, dict) else enumerate(item):
+                yield from walk(f"{id}#{name}" if id else str(name), str(name), value)
 
     yield from walk("", "", read_file(path))
 

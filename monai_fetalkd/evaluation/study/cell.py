@@ -96,6 +96,8 @@ def _workflow(configs: tuple[str, ...], cell: Cell) -> ConfigWorkflow:
         "_target_": "monai_fetalkd.ultrasound.data.load_datalist",
         "path": "@dataset_dir",
         "class_names": "@class_names",
+        "task": None,  # read by class_names in train.json; the file names the classes itself
+        "columns": None,
     }
     evaluator = {**parser["test"]["evaluator"], "network": f"$@{cell.stage}#trainer.network"}
     parser["cell"] = {
