@@ -195,8 +195,9 @@ def test_other_inputs_are_refused(model, inputs):
 def test_arguments_that_are_no_choice_are_refused(model):
     with pytest.raises(ValueError, match="tensorrt.*auto, onnxruntime, openvino"):
         Recognizer(model, "tensorrt")
-    with pytest.raises(ValueError, match="one thread or more, not on 0"):
-        Recognizer(model, threads=0)
+    for threads in (0, 100_000):
+        with pytest.raises(ValueError, match=f"thread.* not on {threads}"):
+            Recognizer(model, threads=threads)
 
 
 @pytest.mark.parametrize(
