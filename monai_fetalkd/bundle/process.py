@@ -71,6 +71,7 @@ def root_error(error: BaseException) -> BaseException:
         The innermost error, which may be the same.
 
     Example:
+        >>> from monai.bundle import ConfigParser
         >>> parser = ConfigParser({"folder": "$open('/nowhere')"})
         >>> try:
         ...     parser.get_parsed_content("folder")

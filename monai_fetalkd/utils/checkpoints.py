@@ -87,8 +87,7 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
             raise of_the_machine from None
         # torch answers a damaged, foreign or unsafe file with half a dozen types of exception, and pages of advice to
         # run the code in it, which must not be passed on
-        cause = None if isinstance(error, UnpicklingError) else error
-        raise ValueError(f"The file '{path}' cannot be read as a checkpoint: {_reason(Path(path), error)}") from cause
+        raise ValueError(f"The file '{path}' cannot be read as a checkpoint: {_reason(Path(path), error)}") from None
 
 
 def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:

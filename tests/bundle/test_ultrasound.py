@@ -58,6 +58,7 @@ def study(tmp_path):
 
 
 def test_a_folder_of_dicom_trains_and_no_name_of_it_is_told_anywhere(run, study, tmp_path, capsys, caplog):
+    caplog.set_level("INFO", "monai_fetalkd")
     run("train.json", "ultrasound.json", dataset_dir=str(study), on_error="skip", max_skipped=0.5)
     with (tmp_path / "out" / "eval" / "skipped.csv").open(newline="") as file:
         skipped = [row["image"].split("/")[-2:] for row in csv.DictReader(file)]
