@@ -125,7 +125,7 @@ class StoredTeacher(Teacher):
         self.views.check_epoch(query.batch["view"])
         numbers = plain(query.batch["view"]).cpu().numpy()
         if self._open is not None:
-            if self._open.versions != _versions(self.teacher.networks()):
+            if self._open.versions != _versions(self._open.weights):
                 raise self._changed()
             rows, whole = self._open.store.read(numbers)
             if whole.all():
@@ -236,7 +236,8 @@ class StoredTeacher(Teacher):
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_KEY]
         store = TargetStore(self.settings.cache_dir / key, layout.row, self.views.rows, whole)
         networks = self.networks()
-        return _Open(store, layout, _versions(networks), _digest(networks))
+        weights = list(_weights(networks))
+        return _Open(store, layout, weights, _versions(weights), _digest(networks))
 
     def _keep(self, numbers: np.ndarray, computed: Targets, query: Query) -> Targets:
         """Store what is not stored yet, and give all as it is stored, so that each epoch learns from the same."""
@@ -286,13 +287,14 @@ class _Open(NamedTuple):
 
     store: TargetStore
     layout: TargetLayout
+    weights: list[Tensor]  # listed once: to walk through the modules at each step takes as long as a small layer
     versions: list[int]
     digest: str
 
 
-def _versions(networks: Iterable[nn.Module]) -> list[int]:
+def _versions(weights: Iterable[Tensor]) -> list[int]:
     """How often each weight has been written to, which torch counts."""
-    return [0 if tensor.is_inference() else tensor._version for tensor in _weights(networks)]
+    return [0 if tensor.is_inference() else tensor._version for tensor in weights]
 
 
 def _digest(networks: Iterable[nn.Module]) -> str:
