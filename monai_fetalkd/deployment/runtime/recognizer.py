@@ -15,6 +15,7 @@ import numpy as np
 
 from monai_fetalkd.ultrasound.frames import read_frame
 
+from .metadata import class_names_of, reading_metadata
 from .preprocessing import Preprocessing
 from .processor import adds_exactly
 from .sessions import fastest, open_sessions
@@ -173,18 +174,12 @@ class Recognizer:
         return powers / powers.sum(axis=1, keepdims=True)
 
     def _read_metadata(self, name: str) -> None:
-        try:
-            self.class_names = _class_names(json.loads(self.metadata["class_names"]))
+        with reading_metadata(name):
+            self.class_names = class_names_of(json.loads(self.metadata["class_names"]))
             self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
             self.temperature = _temperature(float(self.metadata["temperature"]))
             self.threshold = _threshold(json.loads(self.metadata["threshold"]))
             self.attention = "attention" in _outputs(json.loads(self.metadata["outputs"]))
-        except KeyError as error:
-            raise ValueError(
-                f"'{name}' does not tell its {error} in its metadata: write it with `python -m monai_fetalkd export`."
-            ) from None
-        except (AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
         expected = (1, *self.preprocessing.size)
@@ -194,14 +189,6 @@ class Recognizer:
                 f"The network takes float32 inputs [N, 1, {height}, {width}], not {inputs.dtype} {inputs.shape}."
             )
         return inputs
-
-
-def _class_names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise ValueError(f"the classes are a list of names, not {value!r}.")
-    if len(value) < 2 or len(set(value)) < len(value):
-        raise ValueError(f"the classes are two or more, and each is named once, not {value!r}.")
-    return tuple(value)
 
 
 def _temperature(value: float) -> float:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .letterbox import from_letterbox
+from .metadata import class_names_of, reading_metadata
 from .preprocessing import Preprocessing
 from .sessions import fastest, open_sessions
 
@@ -73,13 +74,9 @@ class Segmenter:
         self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
         if self.metadata.get("task") != "segmentation":
             raise ValueError(f"'{name}' is no exported segmentation network.")
-        try:
-            self.class_names = tuple(json.loads(self.metadata["class_names"]))
+        with reading_metadata(name):
+            self.class_names = class_names_of(json.loads(self.metadata["class_names"]))
             self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
-        except KeyError as error:
-            raise ValueError(f"'{name}' does not tell its {error} in its metadata: export it anew.") from None
-        except (AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"The metadata of '{name}' are damaged: {error}") from None
         if self.preprocessing.crop:
             raise ValueError(f"'{name}' crops frames to the scan sector, from where masks are not brought back.")
         blank = np.zeros((1, 1, *self.preprocessing.size), dtype=np.float32)

@@ -75,6 +75,8 @@ def test_what_is_no_frame(segmenter, pixels):
         ({"class_names": None}, "class_names"),
         ({"preprocessing": None}, "preprocessing"),
         ({"preprocessing": "{"}, "damaged"),
+        ({"class_names": '"head"'}, "damaged.*'head'"),
+        ({"class_names": '["head", "head"]'}, "damaged.*'head'"),
         ({"class_names": json.dumps(["background", "head", "other"])}, "3"),
         ({"preprocessing": json.dumps({"size": SIZE, "crop": True})}, "crop"),
     ],
