@@ -19,7 +19,8 @@ class EpochSeeder:
 
     Epoch ``e`` then draws the same batches whether the run reached it in one go or was killed and resumed before it,
     without any state of random generators in checkpoints. Each of several ranks has a stream of its own. An epoch
-    shorter than the loader (``epoch_length``) begins at the loader's first batch like any other.
+    shorter than the loader (``epoch_length``) begins at the loader's first batch like any other. Equal batches give
+    weights equal to the last bit only on as many threads as before: their number decides how sums are rounded.
 
     A dataset that has a ``set_epoch``, such as :class:`monai_fetalkd.targets.FixedViews`, is told the epoch too,
     counted from 0 as everywhere in torch. An iterable dataset that keeps random state of its own needs one to be

@@ -44,7 +44,8 @@ def kill():
 
 
 def train_until_killed(folder, kind, moment):
-    """What the other process runs."""
+    """What the other process runs, on as many threads as the tests: their number decides how sums are rounded."""
+    torch.set_num_threads(1)
     stage = stage_of(Path(folder), kind)
 
     def at_step(engine):
