@@ -10,6 +10,7 @@ from PIL import Image
 
 from monai_fetalkd.deployment.runtime import Preprocessing, Recognizer
 from monai_fetalkd.ultrasound.frames import Frame, Sector, find_sector
+from monai_fetalkd.ultrasound.maps import is_fine
 
 from .responses import Attention, Picture
 
@@ -17,7 +18,6 @@ __all__ = ["input_box", "make_picture"]
 
 _LARGE, _SMALL = 720, 360  # pixels of the longer side
 _QUALITY = 88
-_COARSEST_GRID = 7  # positions a side; fewer would show heat where the network has not looked
 _CORNERS = 48  # of an outline, on each side
 
 
@@ -41,7 +41,7 @@ def make_picture(recognizer: Recognizer, frame: Frame, is_first: bool = True) ->
     image.save(stream, "JPEG", quality=_QUALITY)
     source = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
     grid = recognizer.attention_grid
-    attention = _attention(recognizer, frame) if is_first and grid and min(grid) >= _COARSEST_GRID else None
+    attention = _attention(recognizer, frame) if is_first and grid and is_fine(grid) else None
     return Picture(frame=frame.number, width=width, height=height, source=source, attention=attention)
 
 
