@@ -16,6 +16,7 @@ from torch import nn
 from monai_fetalkd.evaluation.scores.calibration import reliability_bins, with_temperature
 from monai_fetalkd.evaluation.scores.predictions import Predictions, read_predictions
 from monai_fetalkd.evaluation.scores.result import FEW_GROUPS
+from monai_fetalkd.evaluation.scores.text import notes
 from monai_fetalkd.ultrasound.data.datalist import Datalist
 from monai_fetalkd.ultrasound.maps import LEAST_POSITIONS
 from monai_fetalkd.utils.files import written_whole
@@ -138,6 +139,7 @@ class Report:
             date=datetime.date.today(),
             content=content,
             findings=findings(content),
+            notes=notes(content["networks"]),
             generated=generated(first),
             about={} if self.datalist is None else self.datalist.about,
             splits=self._splits(first, content["split"]),

@@ -163,6 +163,13 @@ def test_notes_of_the_evaluation_are_told_once(run):
     assert read(run.report()()).text["summary"].count("No frame is of class 'x'.") == 1
 
 
+def test_a_note_of_one_network_names_it(run):
+    content = json.loads((run.folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    content["networks"]["student"]["notes"] = ["All resamples are alike."]
+    (run.folder / "evaluation" / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
+    assert "student: All resamples are alike." in read(run.report()()).text["summary"]
+
+
 def test_without_logs_the_report_says_so(run):
     page = read(run.report(log_dir=run.folder / "nowhere")())
     assert "no learning curves" in page.text["curves"]
