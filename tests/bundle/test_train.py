@@ -266,7 +266,12 @@ def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arg
     whole = command(tmp_path / "whole", *epochs)
     assert whole.returncode == 0, whole.stderr
     resume: list[str] = []
-    for stage in ("teacher  epoch 1/2", "student alone  epoch 2/4", "attention  epoch 1/2", "distillation  epoch 1/2"):
+    for stage in (
+        "teacher  epoch 1/2",
+        "student, from scratch  epoch 2/4",
+        "attention  epoch 1/2",
+        "distillation  epoch 1/2",
+    ):
         process = subprocess.Popen(
             arguments(tmp_path / "killed", *epochs, *resume),
             stdout=subprocess.DEVNULL,

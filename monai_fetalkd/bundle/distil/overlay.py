@@ -131,7 +131,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
             "network": "$copy.deepcopy(@distil#student#network)",
             "ckpt": "$@distil#ckpt_dir + '/baseline.pt'",
             "epochs": "$@distil#attention#epochs + @distil#distillation#epochs",
-            "trainer": _stage("alone", "student alone", "baseline", network="@distil#baseline#network"),
+            "trainer": _stage("alone", "student, alone", "baseline", network="@distil#baseline#network"),
         },
         "attention": {
             "ckpt": "$@distil#ckpt_dir + '/attention.pt'",

@@ -60,7 +60,7 @@ class OnnxRuntimeSession:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no class in common but this
-            raise ValueError(f"ONNX Runtime cannot load '{path}': {error}.") from error
+            raise ValueError(_unloadable("ONNX Runtime", path, error)) from error
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         sides = self._session.get_inputs()[0].shape[1:]
         self.shape = tuple(side if isinstance(side, int) else -1 for side in sides)
@@ -97,7 +97,7 @@ class OpenVinoSession:
             model = core.read_model(path)
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
-            raise ValueError(f"OpenVINO cannot load '{path}': {error}.") from error
+            raise ValueError(_unloadable("OpenVINO", path, error)) from error
         entries = model.get_rt_info("framework").astype(dict) if model.has_rt_info("framework") else {}
         self.metadata: Mapping[str, str] = {key: entry.value for key, entry in entries.items()}
         sides = list(model.input(0).partial_shape)[1:]
@@ -142,6 +142,11 @@ def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Se
     if not installed:
         require("To run exported networks", "onnxruntime" if backend == "auto" else backend)
     return [_SESSIONS[name](path, threads) for name in installed]
+
+
+def _unloadable(runtime: str, path: str, error: Exception) -> str:
+    reason = str(error).strip().rstrip(".")
+    return f"{runtime} cannot load '{path}': {reason}. Networks are written with `python -m monai_fetalkd export`."
 
 
 def fastest(sessions: Sequence[Session], inputs: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> Session:

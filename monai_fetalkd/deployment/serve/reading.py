@@ -9,7 +9,7 @@ from functools import partial
 from monai_fetalkd.deployment.stream import Arrival
 from monai_fetalkd.ultrasound.frames import FrameError
 from monai_fetalkd.ultrasound.frames.frame import FrameSource
-from monai_fetalkd.ultrasound.frames.kinds import HEAD, sniff
+from monai_fetalkd.ultrasound.frames.kinds import HEAD, sniff, unsupported
 
 from .limits import Limits, Refusal
 
@@ -82,7 +82,8 @@ def _check_kind(path: str) -> None:
     if not head:
         raise Refusal(422, _sentence("it is empty"))
     if sniff(head) not in _KINDS:
-        raise Refusal(415, _sentence("it is neither a picture (PNG, JPEG, BMP, TIFF, GIF) nor DICOM"))
+        reason = unsupported(head) or "it is neither a picture (PNG, JPEG, BMP, TIFF, GIF) nor DICOM"
+        raise Refusal(415, _sentence(reason))
 
 
 def _sentence(reason: str) -> str:

@@ -61,7 +61,7 @@ class Attention(BaseModel):
         description="Top, left, bottom and right of these values in the frame, in pixels; they may reach beyond it."
     )
     outline: list[tuple[float, float]] = Field(
-        description="Corners of the scan sector in the frame, as x and y in pixels: what the network has seen."
+        description="Corners of the scan sector in the frame, as x and y in pixels: outside of it there is no anatomy."
     )
 
 

@@ -29,7 +29,7 @@ class Frames:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(index)
-        return {**self.data[index], "image": torch.rand(1, 16, 20, generator=generator)}
+        return {**self.data[index], "image": torch.rand(1, 20, 24, generator=generator)}
 
 
 @dataclass

@@ -35,7 +35,7 @@ function show(content) {
   at("pictures").replaceChildren(...shown.map((picture) => showPicture(picture, isSingle)));
   showAttention(shown, model.attention_grid);
   at("threshold").hidden = threshold === null;
-  at("threshold").textContent = `Below ${percent(threshold)} the model is undecided.`;
+  at("threshold").textContent = `Below ${percent(threshold)}${isSingle ? "" : " over the frames so far"} the model is undecided.`;
   at("timeline").hidden = isSingle;
   if (!isSingle) showTimeline();
   select(first[0]);
@@ -104,7 +104,7 @@ function drawAttention(canvas, picture) {
   const context = canvas.getContext("2d");
   context.beginPath();
   for (const [x, y] of outline) context.lineTo(scale * x, scale * y);
-  context.clip(); // the network has seen nothing outside of the sector
+  context.clip(); // outside of the sector there is no anatomy, whatever the network makes of it
   context.imageSmoothingQuality = "high";
   context.drawImage(small, left, top, right - left, bottom - top);
 }
