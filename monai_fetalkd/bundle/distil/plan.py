@@ -44,6 +44,11 @@ class DistillationPlan:
     head: Head
     output_shape: tuple[int, ...]
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Channels and size of an image."""
+        return self.teacher.image_shape
+
 
 def plan_distillation(root: Path, reduce: float | None = None, student: Path | None = None) -> DistillationPlan:
     """Read a teacher bundle, make its student, and pair their layers.

@@ -13,6 +13,8 @@ import monai
 import numpy as np
 import torch
 
+from monai_fetalkd.utils.files import folder_written_whole
+
 from .overlay import overlay_config
 from .plan import DistillationPlan
 from .readme import readme
@@ -34,10 +36,8 @@ def write_bundle(plan: DistillationPlan, folder: Path) -> None:
         FileExistsError: when there is such a folder already.
         FileNotFoundError: when the folder around it does not exist.
     """
-    part = folder.with_name(f"{folder.name}.part")  # so that there is a whole bundle, or none
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        (part / "configs").mkdir(parents=True)
+    with folder_written_whole(folder) as part:
+        (part / "configs").mkdir()
         (part / "docs").mkdir()
         _write_json(part / "configs" / "distill.json", overlay_config(plan, folder))
         _write_json(part / "configs" / "inference.json", plan.inference.raw)
@@ -52,9 +52,6 @@ def write_bundle(plan: DistillationPlan, folder: Path) -> None:
             shutil.copytree(
                 plan.teacher.root / "scripts", part / "scripts", ignore=shutil.ignore_patterns("__pycache__")
             )
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def has_scripts(plan: DistillationPlan) -> bool:
