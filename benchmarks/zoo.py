@@ -132,7 +132,7 @@ def random_weights(teacher: Path) -> str | None:
     train, inference = read_configs(teacher)
     try:
         torch.manual_seed(0)
-        network = build_network(train, network_definition(train, inference))
+        network = build_network(network_definition(train, inference))
     except (ValueError, ImportError) as error:
         return str(error)
     path = checkpoint_path(teacher, inference)
@@ -162,9 +162,9 @@ def described(student: Path, teacher: Path) -> dict[str, Any]:
     from monai_fetalkd.bundle.distil.reading import build_network, network_definition, read_configs
 
     train, inference = read_configs(teacher)
-    large = build_network(train, network_definition(train, inference))
+    large = build_network(network_definition(train, inference))
     config = type(inference)(student / "configs" / "inference.json", student)
-    small = build_network(config, network_definition(config, config))
+    small = build_network(network_definition(config, config))
     return {
         "teacher": type(large).__name__,
         "student": type(small).__name__,

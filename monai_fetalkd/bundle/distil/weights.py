@@ -139,8 +139,8 @@ def _defined(path: Path, option: str, reduce: float | None = None) -> tuple[nn.M
     component = config.component("network_def")
     if component is None:
         raise ValueError(f"'{path}' defines no network for {option}: it needs a _target_, or an item 'network_def'.")
-    network = build_network(config, component)
-    values = {key: config.value(id) for key, id in component.arguments.items()}
+    network = build_network(component)
+    values = {key: component.value(key) for key in component.arguments}
     if reduce is not None:
         values |= reduced_arguments(component.target, values, reduce)
         network = component.target(**values)
