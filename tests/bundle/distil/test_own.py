@@ -49,29 +49,30 @@ def heads(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("bundle", "make", "metric", "sizes"),
+    ("bundle", "make", "metric", "sizes", "exported"),
     [
-        ("bundle", frames, "accuracy", {"image_size": [64, 64], "num_workers": 0, "views": 2}),
-        ("bundles/fetal_head", heads, "mean_dice", {"patch_size": [32, 32]}),
+        ("bundle", frames, "accuracy", {"image_size": [64, 64], "num_workers": 0, "views": 2}, {"agreement": 0}),
+        ("bundles/fetal_head", heads, "mean_dice", {"patch_size": [96, 96]}, {}),
     ],
 )
-def test_a_student_of_our_own_bundle_trains_in_both_stages_and_infers(
-    project_dir, tmp_path, bundle, make, metric, sizes
+def test_a_student_of_our_own_bundle_trains_infers_and_is_exported(
+    project_dir, tmp_path, bundle, make, metric, sizes, exported
 ):
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     for part in ("configs", "LICENSE"):
         (shutil.copytree if part == "configs" else shutil.copy)(project_dir / bundle / part, teacher / part)
-    configs = read_configs(teacher)
-    weights = checkpoint_path(teacher, configs[1])
+    train, inference = read_configs(teacher)
+    weights = checkpoint_path(teacher, inference)
     weights.parent.mkdir(exist_ok=True)
-    torch.save(build_network(network_definition(*configs)).state_dict(), weights)
+    torch.save(build_network(network_definition(train, inference)).state_dict(), weights)
     before = sorted(teacher.rglob("*"))
     assert main(["init", str(student), "--teacher", str(teacher)]) == 0
 
+    configs = [str(teacher / "configs" / "train.json"), str(student / "configs" / "distill.json")]
     (tmp_path / "data").mkdir()
     data = make(tmp_path / "data")
     flow = ConfigWorkflow(
-        [str(teacher / "configs" / "train.json"), str(student / "configs" / "distill.json")],
+        configs,
         workflow_type="train",
         logging_file=False,
         **{"bundle_root": str(student), "dataset_dir": str(data), "device": "cpu", "batch_size": 4, **sizes},
@@ -95,3 +96,11 @@ def test_a_student_of_our_own_bundle_trains_in_both_stages_and_infers(
     flow.initialize()
     flow.run()
     assert any((tmp_path / "out").iterdir())
+
+    command = ["export", "--config_file", *configs, "--ckpt", str(student / "models" / "model.pt")]
+    command += ["--output_dir", str(tmp_path / "exported"), "--dataset_dir", str(data)]
+    settings = [f"{key}={json.dumps(value)}" for key, value in {"batch_size": 4, **sizes, **exported}.items()]
+    assert main([*command, "--set", *settings]) == 0
+    weights = torch.load(student / "models" / "model.pt", weights_only=True)
+    size = sum(value.numel() for value in weights.values())
+    assert 4 * size <= (tmp_path / "exported" / "student.onnx").stat().st_size < 8 * size + 2**18
