@@ -11,13 +11,14 @@ import ignite.distributed as idist
 import torch
 from monai.engines import Evaluator, SupervisedTrainer
 from monai.handlers import ValidationHandler
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import OneCycleLR
 
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 from monai_fetalkd.handlers import TrainingStage, WeightsLoader
 from monai_fetalkd.losses import FeatureLoss
+from monai_fetalkd.losses._labels import loss_on_labels
 from monai_fetalkd.teachers import Teacher, as_teacher
 from monai_fetalkd.utils.checkpoints import save_weights
 
@@ -105,7 +106,8 @@ def supervised_stage(
         name: name of the stage in logs and messages.
         network: the network to train.
         train_data_loader: loader of the training batches.
-        loss_function: the loss on labels.
+        loss_function: the loss on labels, called as :class:`~monai_fetalkd.losses.DistillationLoss` calls it: with
+            logits of at least float32, for the items that have a label, and with maps as labels in their type.
         path: file for the weights, see :class:`~monai_fetalkd.handlers.StageCheckpoint`.
         max_epochs: number of epochs.
         lr: largest learning rate.
@@ -130,9 +132,8 @@ def supervised_stage(
     """
     if settings.evaluator is not None and "evaluator" not in further:
         further["evaluator"] = settings.evaluator(network=network)
-    return _stage(
-        SupervisedTrainer, settings, name, network, train_data_loader, loss_function, path, max_epochs, lr, **further
-    )
+    loss = _LossOnLabels(loss_function)
+    return _stage(SupervisedTrainer, settings, name, network, train_data_loader, loss, path, max_epochs, lr, **further)
 
 
 def distillation_stage(
@@ -188,6 +189,17 @@ def keep_initial_weights(network: nn.Module, path: Path) -> None:
         path: the file.
     """
     save_weights(network, path)
+
+
+class _LossOnLabels(nn.Module):
+    """A loss on labels as a distillation calls it, so that a student alone learns from the very same."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor | Sequence[Tensor], label: Tensor) -> Tensor:
+        return loss_on_labels(self.loss, logits, label)
 
 
 def _stage(
