@@ -93,7 +93,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
             "val_interval": "@distil#val_interval",
         },
         "alone": {
-            "_target_": "monai_fetalkd.bundle.stages.supervised_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
             "train_data_loader": f"@{trainer.arguments['train_data_loader']}",
@@ -101,7 +101,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
             "start_from": "@distil#student#initial",
         },
         "under_teacher": {
-            "_target_": "monai_fetalkd.bundle.stages.distillation_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
             "network": "@distil#student#network",
