@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
-    from monai_fetalkd.bundle.process import root_error
+    from monai_fetalkd.utils.machine import root_error
 
     folder = Path(arguments.config_file[0]).absolute().parent
     configs = [*arguments.config_file, str(folder / "export.json")]
