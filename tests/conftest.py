@@ -92,7 +92,7 @@ def processes() -> Any:
     OpenVINO, and a fork of it might wait for a lock that one of them held.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "monai.bundle", "monai_fetalkd.bundle.workflow", "tests.conftest"])
+    context.set_forkserver_preload(["pytest", "torch._dynamo", "monai.bundle", "monai_fetalkd.engines", "tests.conftest"])
     return context
 
 
