@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -21,6 +22,12 @@ if find_spec("torch"):  # the runtime is tested without it too, see noxfile.py
 
     # the networks here are so small that a second thread costs more than it brings, ten times more on a busy machine
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays, so no search for garbage needs to look through it again (0.4 s each)."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,7 +99,9 @@ def processes() -> Any:
     OpenVINO, and a fork of it might wait for a lock that one of them held.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "torch._dynamo", "monai.bundle", "monai_fetalkd.engines", "tests.conftest"])
+    context.set_forkserver_preload(
+        ["pytest", "torch._dynamo", "monai.bundle", "monai_fetalkd.engines", "tests.conftest"]
+    )
     return context
 
 

@@ -90,7 +90,7 @@ def monai_bundle() -> Iterator[None]:
     root.setLevel(level)
 
 
-def _workflow(bundle_dir: Path, *configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
+def make_workflow(bundle_dir: Path, *configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
     tiny = copy.deepcopy(_TINY) if "train.json" in configs else {}
     return ConfigWorkflow(
         config_file=[str(bundle_dir / "configs" / config) for config in configs],
@@ -114,7 +114,7 @@ def workflow(bundle_dir, frames_dir, tmp_path):
 
     def build(*configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
         given = {"output_dir": str(tmp_path / "out"), "dataset_dir": str(frames_dir / "planes.csv"), **overrides}
-        return _workflow(bundle_dir, *configs, kind=kind, **given)
+        return make_workflow(bundle_dir, *configs, kind=kind, **given)
 
     with monai_bundle():
         yield build
@@ -131,11 +131,12 @@ def run(workflow):
 
 
 @pytest.fixture(scope="session")
-def trained_once(bundle_dir, frames_dir, tmp_path_factory) -> Path:
-    """The folder of a finished run of ``train.json`` with the defaults of ``run``; not to be written to."""
+def trained_once(bundle_dir, frames_dir, measured, tmp_path_factory) -> Path:
+    """The folder of a finished run of ``train.json``, without a report; not to be written to."""
     folder = tmp_path_factory.mktemp("trained") / "out"
     with monai_bundle():
-        _run(_workflow(bundle_dir, "train.json", output_dir=str(folder), dataset_dir=str(frames_dir / "planes.csv")))
+        given = {"output_dir": str(folder), "dataset_dir": str(frames_dir / "planes.csv"), **measured}
+        _run(make_workflow(bundle_dir, "train.json", **given))
     return folder
 
 
