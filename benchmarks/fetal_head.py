@@ -151,8 +151,8 @@ def task(folder: Path) -> Task:
         scores=scores,
         test_scores=partial(test_scores, folder=folder),
         batch_size=8,
-        teacher_steps=500,
-        student_steps=1500,
+        teacher_steps=2000,
+        student_steps=4000,
         budgets=(40,),
         group="exam_id",
     )

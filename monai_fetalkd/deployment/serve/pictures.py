@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from monai_fetalkd.deployment.runtime import Preprocessing, Recognizer
+from monai_fetalkd.deployment.stream import HeadAnswer
 from monai_fetalkd.ultrasound.frames import Frame, Sector, find_sector
 
-from .responses import Attention, Picture
+from .responses import Attention, HeadPicture, Picture
 
-__all__ = ["input_box", "make_picture"]
+__all__ = ["input_box", "make_head_picture", "make_picture"]
 
 _LARGE, _SMALL = 720, 360  # pixels of the longer side
 _QUALITY = 88
 _COARSEST_GRID = 7  # positions a side; fewer would show heat where the network has not looked
+_MASK = "#ffd400"
 _CORNERS = 48  # of an outline, on each side
 
 
@@ -34,15 +37,47 @@ def make_picture(recognizer: Recognizer, frame: Frame, is_first: bool = True) ->
         A JPEG of at most 720 pixels a side, or 360, as a data URI.
     """
     height, width = frame.pixels.shape
-    image = Image.fromarray(np.rint(frame.pixels).astype(np.uint8))
-    longest = _LARGE if is_first else _SMALL
-    image.thumbnail((longest, longest))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=_QUALITY)
-    source = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    source = _jpeg(frame, _LARGE if is_first else _SMALL)
     grid = recognizer.attention_grid
     attention = _attention(recognizer, frame) if is_first and grid and min(grid) >= _COARSEST_GRID else None
     return Picture(frame=frame.number, width=width, height=height, source=source, attention=attention)
+
+
+def make_head_picture(answer: HeadAnswer) -> HeadPicture:
+    """Draw a frame small enough to be sent, and the head in it.
+
+    Args:
+        answer: the answer to the frame, with its frame and mask.
+
+    Returns:
+        A JPEG of at most 720 pixels a side and the mask as a PNG of the same size, as data URIs.
+    """
+    height, width = answer.mask.shape
+    inside = Image.fromarray(answer.mask.astype(np.uint8) * 255)
+    inside.thumbnail((_LARGE, _LARGE))
+    mask = Image.new("RGBA", inside.size, _MASK)
+    mask.putalpha(inside)
+    points = [] if answer.ellipse is None else answer.ellipse.points(_CORNERS).round(2).tolist()
+    return HeadPicture(
+        frame=answer.number,
+        width=width,
+        height=height,
+        source=_jpeg(answer.frame, _LARGE),
+        mask=_data_uri(mask, "PNG"),
+        outline=[(column, row) for row, column in points],
+    )
+
+
+def _jpeg(frame: Frame, longest: int) -> str:
+    image = Image.fromarray(np.rint(frame.pixels).astype(np.uint8))
+    image.thumbnail((longest, longest))
+    return _data_uri(image, "JPEG", quality=_QUALITY)
+
+
+def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def input_box(preprocessing: Preprocessing, frame: Frame) -> tuple[float, float, float, float]:
