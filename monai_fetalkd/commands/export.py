@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
-    from monai_fetalkd.bundle.process import root_error
+    from monai_fetalkd.utils.machine import root_error
 
     folders = [Path(config).absolute().parent for config in arguments.config_file]
     folder = next((one for one in reversed(folders) if (one / "export.json").is_file()), folders[0])
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not Path(config).is_file():
             raise FileNotFoundError(f"There is no config '{config}'.")
     changes: dict[str, Any] = {
-        "bundle_root": str(first.absolute().parent.parent),
+        "bundle_root": str(folder.parent),
         "ckpt": arguments.ckpt,
         "export_dir": arguments.output_dir,
         "overwrite": arguments.overwrite,

@@ -84,7 +84,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
         },
         **_settings(train, trainer),
         "alone": {
-            "_target_": "monai_fetalkd.bundle.stages.supervised_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
             "train_data_loader": f"$kd.bundle.distil.views.loader_of_views(@{trainer.arguments['train_data_loader']})",
@@ -92,7 +92,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
             "start_from": "@distil#student#initial",
         },
         "under_teacher": {
-            "_target_": "monai_fetalkd.bundle.stages.distillation_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
             "network": "@distil#student#network",
