@@ -51,7 +51,10 @@ def check_arguments() -> None:
     parser, entries = workflow.parser, (workflow.init_id, workflow.run_id, workflow.final_id)
     if workflow.run_id not in parser:
         raise ValueError(f"There is no item '{workflow.run_id}' to run{_near(workflow.run_id, parser.get())}.")
-    check_names(parser, workflow.config_root_path, entries)
+    folders = [workflow.config_root_path]
+    if isinstance(root := parser.get("bundle_root"), str):  # a student bundle lies over configs of another
+        folders.append(Path(root) / "configs")
+    check_names(parser, *folders, entries=entries)
     changes = read_values(parser.get())
     if changes:
         parser.update(changes)
@@ -60,7 +63,7 @@ def check_arguments() -> None:
 
 def check_names(
     parser: ConfigParser,
-    config_dir: str | os.PathLike[str],
+    *config_dirs: str | os.PathLike[str],
     entries: Collection[str] = ("initialize", "run", "finalize"),
 ) -> None:
     """Check that every item of a config is used.
@@ -71,7 +74,7 @@ def check_names(
 
     Args:
         parser: the config.
-        config_dir: the folder of its files.
+        config_dirs: the folders of its files.
         entries: items that are run.
 
     Raises:
@@ -88,7 +91,7 @@ def check_names(
     parser.resolve_macro_and_relative_ids()
     config = {name: value for name, value in parser.get().items() if not name.startswith("_")}
     used = set(_references(config)) | _READ_BY_MONAI | {entry.replace("#", _SEP) for entry in entries}
-    files = _files_of(config, config_dir)
+    files = [file for folder in config_dirs for file in _files_of(config, folder)]
     slips = [item for item in _unused(config, "", used) if not any(_has(content, item) for content in files)]
     told = [f"'{_shown(item)}'{_near(item, config)}" for item in slips]
     if told:

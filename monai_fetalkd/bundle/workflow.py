@@ -26,6 +26,7 @@ __all__ = [
     "fitting_threads",
     "native_precision",
     "prepare_run",
+    "quiet_readers",
 ]
 
 
@@ -63,7 +64,7 @@ def config_item(path: str | os.PathLike[str], item: str, **overrides: Any) -> An
     if metadata.is_file():  # as MONAI's ConfigWorkflow does
         parser.read_meta(str(metadata))
     parser.update(overrides)
-    with _quiet_readers():
+    with quiet_readers():
         return parser.get_parsed_content(item)
 
 
@@ -179,7 +180,7 @@ def check_networks(networks: Mapping[str, nn.Module], image_shape: Sequence[int]
 
 
 @contextmanager
-def _quiet_readers() -> Iterator[None]:
+def quiet_readers() -> Iterator[None]:
     """Without what MONAI's ``LoadImage`` says of a decoder for CUDA, which it looks for with every reader."""
     plugin = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
     before = plugin.level

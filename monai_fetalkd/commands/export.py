@@ -1,8 +1,8 @@
 r"""Export a trained student: ONNX in float32 and INT8, and .pt2, verified on frames of a datalist.
 
 It needs the configs that trained the student, in the same order, for its network, its classes, and what a frame goes
-through; export.json has to lie beside the first of them. The folder gets student.onnx, student.int8.onnx, student.pt2
-and the report export.json.
+through; export.json has to lie beside one of them, and the last counts. The folder gets student.onnx,
+student.int8.onnx, student.pt2 and the report export.json.
 
 Float32 files must predict PyTorch's class on every frame of the test split. The INT8 file, calibrated on training
 frames, must predict it on enough of them; otherwise it is not written, and the command ends with status 1.
@@ -82,16 +82,17 @@ def run(arguments: argparse.Namespace) -> int:
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
-    from monai_fetalkd.bundle.process import root_error
+    from monai_fetalkd.utils.machine import root_error
 
-    first = Path(arguments.config_file[0])
-    configs = [*arguments.config_file, str(first.with_name("export.json"))]
+    folders = [Path(config).absolute().parent for config in arguments.config_file]
+    folder = next((one for one in reversed(folders) if (one / "export.json").is_file()), folders[0])
+    configs = [*arguments.config_file, str(folder / "export.json")]
     for config in configs:
         if not Path(config).is_file():
             raise FileNotFoundError(f"There is no config '{config}'.")
         _check_json(config)
     changes: dict[str, Any] = {
-        "bundle_root": str(first.absolute().parent.parent),
+        "bundle_root": str(folder.parent),
         "ckpt": arguments.ckpt,
         "export_dir": arguments.output_dir,
         "overwrite": arguments.overwrite,

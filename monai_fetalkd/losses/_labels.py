@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from monai_fetalkd.utils.tensor import plain
+from monai_fetalkd.utils.tensor import full_precision, plain
 
-__all__ = ["NO_LABEL", "class_indices", "class_masks", "has_fraction", "labelled_items", "resize_nearest"]
+__all__ = [
+    "NO_LABEL",
+    "class_indices",
+    "class_masks",
+    "has_fraction",
+    "labelled_items",
+    "loss_on_labels",
+    "resize_nearest",
+]
 
 # torch's own default for an index to ignore, so that its cross entropy skips such labels too
 NO_LABEL = -100
@@ -18,6 +26,33 @@ NO_LABEL = -100
 def labelled_items(label: Tensor) -> Tensor:
     """Which items of a batch have a label, bool ``[N]``: those whose label is not all :data:`NO_LABEL`."""
     return (label.reshape(len(label), -1) != NO_LABEL).any(1)
+
+
+def loss_on_labels(loss: Callable[..., Tensor], logits: Tensor | Sequence[Tensor], label: Tensor) -> Tensor:
+    """What a loss on labels gives for the items that have a label; zero, on the graph of the logits, without any.
+
+    Logits are given to it in at least float32. A label of their shape is given in their type: transforms such as
+    MONAI's ``ConvertToMultiChannelBasedOnBratsClassesd`` give boolean maps and readers give bytes, but a loss that
+    subtracts label and prediction (BCE, L1, ``DiceLoss(squared_pred=True)``) needs numbers.
+
+    Args:
+        loss: called with logits and label.
+        logits: ``[N, C, *spatial]``, or those of each head under deep supervision, for which the label is a number with
+            a fraction: integers cannot be interpolated to the size of a head.
+        label: as the loss takes it.
+    """
+    label = plain(label)
+    heads = [logits] if isinstance(logits, Tensor) else list(logits)
+    present = labelled_items(label)
+    if not present.all():
+        heads, label = [head[present] for head in heads], label[present]
+    with torch.autocast(label.device.type, enabled=False):
+        heads = [full_precision(head) for head in heads]
+        if not len(label):
+            return torch.stack([head.sum() for head in heads]).sum()
+        if not isinstance(logits, Tensor):
+            return loss(heads, full_precision(label))
+        return loss(heads[0], label.to(heads[0].dtype) if label.shape == heads[0].shape else label)
 
 
 def class_masks(label: Tensor, values: Tensor, num_classes: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
 from monai_fetalkd.layouts import Layout
-from monai_fetalkd.losses._labels import NO_LABEL, labelled_items, resize_nearest
+from monai_fetalkd.losses._labels import NO_LABEL, loss_on_labels, resize_nearest
 from monai_fetalkd.losses.feature import FeatureLoss, Features
 from monai_fetalkd.losses.label import LabelLoss, is_sigmoid_head
 from monai_fetalkd.losses.soft_target import SigmoidSoftTargetLoss, SoftTargetLoss
@@ -45,6 +45,9 @@ class DistillationLoss(_Loss):
     **Items without a label.** One whose label is all -100 (torch's default for an index to ignore) takes part in the
     soft targets and hidden layers alone. The loss on labels, whatever it is, is given the other items, and is zero in a
     batch without any.
+
+    **Maps as labels.** A label of the shape of the logits, boolean or of integers, is given to the loss on labels in
+    the type of the logits; class indices stay as they are.
 
     **Deep supervision.** ``input`` may be the list of logits of all heads of a student, the main one first. The loss on
     labels gets the list, so it must be MONAI's ``DeepSupervisionLoss``. Each head is compared with the teacher's
@@ -162,7 +165,9 @@ class DistillationLoss(_Loss):
         """
         parts = {}
         if self.weights["ce"]:
-            parts["ce"] = self._label_part(input, label)
+            if label is None:
+                raise ValueError("the label is missing: pass label, or set ce_weight to 0")
+            parts["ce"] = loss_on_labels(self.label_loss, input, label)
         if self.weights["kd"]:
             if target is None:
                 raise ValueError("the logits of the teacher are missing: pass target, or set kd_weight to 0")
@@ -178,23 +183,6 @@ class DistillationLoss(_Loss):
             raise ValueError(f"at least one weight must be above zero, but a schedule has set {self.weights}")
         loss = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
-
-    def _label_part(self, logits: Tensor | Sequence[Tensor], label: Tensor | None) -> Tensor:
-        if label is None:
-            raise ValueError("the label is missing: pass label, or set ce_weight to 0")
-        label = plain(label)
-        heads = [logits] if isinstance(logits, Tensor) else list(logits)
-        present = labelled_items(label)
-        if not present.all():
-            heads, label = [head[present] for head in heads], label[present]
-        with torch.autocast(label.device.type, enabled=False):
-            values = [full_precision(head) for head in heads]
-            if not len(label):
-                return torch.stack([value.sum() for value in values]).sum()  # zero, on the graph of the student
-            if isinstance(logits, Tensor):
-                return self.label_loss(values[0], label)
-            # as a number with a fraction: integers cannot be interpolated to the size of a head
-            return self.label_loss(values, full_precision(label))
 
     def _soft_target_part(
         self, logits: Tensor | Sequence[Tensor], target: Tensor, label: Tensor | None, mask: Tensor | None

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from monai_fetalkd.utils.files import written_whole
 from monai_fetalkd.utils.machine import machine_error
 
-__all__ = ["copy_weights", "fit_names", "load_weights", "read_checkpoint", "read_state_dict", "save_weights"]
+__all__ = [
+    "copy_weights",
+    "fit_names",
+    "is_torchscript",
+    "load_weights",
+    "read_checkpoint",
+    "read_state_dict",
+    "save_weights",
+]
 
 # where a file holds several state dicts, the one that comes first here
 _PREFERRED = ("model", "state_dict", "model_state_dict", "network", "network_state_dict", "net")
@@ -29,7 +37,8 @@ def load_weights(network: nn.Module, path: str | PathLike[str]) -> None:
 
     Args:
         network: the network to fill, in place.
-        path: file as for :func:`read_state_dict`, with names as for :func:`fit_names`.
+        path: file as for :func:`read_state_dict`, with names as for :func:`fit_names`. A network that is TorchScript
+            takes its weights from TorchScript.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -45,7 +54,16 @@ def load_weights(network: nn.Module, path: str | PathLike[str]) -> None:
         >>> torch.equal(copy.weight, source.weight)
         True
     """
-    copy_weights(network, read_state_dict(path), path)
+    if isinstance(network, torch.jit.ScriptModule) and is_torchscript(path):
+        weights = torch.jit.load(path, map_location="cpu").state_dict()
+    else:
+        weights = read_state_dict(path)
+    copy_weights(network, weights, path)
+
+
+def is_torchscript(path: str | PathLike[str]) -> bool:
+    """Whether a file is a TorchScript archive, which holds a network and its weights; it is not loaded."""
+    return zipfile.is_zipfile(path) and "constants.pkl" in _names_in(path)
 
 
 @idist.one_rank_only()
@@ -233,6 +251,11 @@ def _shared_prefix(names: Collection[str]) -> str:
     return f"{first.pop()}." if len(first) == 1 and "" not in first else ""
 
 
+def _names_in(path: str | PathLike[str]) -> set[str]:
+    with zipfile.ZipFile(path) as archive:
+        return {name.rpartition("/")[2] for name in archive.namelist()}
+
+
 def _reason(path: Path, error: Exception) -> str:
     """Why a file is no checkpoint, in one sentence with what to do."""
     try:
@@ -249,8 +272,7 @@ def _reason(path: Path, error: Exception) -> str:
     if head.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
             return "it is damaged, its end is missing: copy or download it again."
-        with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
+        names = _names_in(path)
         if "constants.pkl" in names:
             return "it is a TorchScript archive: save torch.jit.load(path).state_dict() with torch.save."
         if "archive_format" in names:

@@ -243,8 +243,8 @@ def test_a_mistake_ends_in_one_sentence_and_loses_nothing(run, frames_dir, tmp_p
     assert (models / "model.pt").read_text() == "the student of last week"
 
 
-def test_quiet_keeps_the_table_and_drops_the_rest(run, tmp_path, capsys):
-    run(quiet=True)
+def test_quiet_keeps_the_table_and_drops_the_rest(run, measured, tmp_path, capsys):
+    run(quiet=True, **measured)
     printed = capsys.readouterr().out
     assert "| teacher " in printed
     assert "epoch" not in printed

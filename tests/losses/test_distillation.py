@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.losses import DeepSupervisionLoss, DiceCELoss
+from monai.losses import DeepSupervisionLoss, DiceCELoss, DiceLoss
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -133,6 +133,15 @@ def test_any_loss_of_monai_serves_for_labels():
     dice = DiceCELoss(to_onehot_y=True, softmax=True)
     parts = DistillationLoss(kd_weight=0, label_loss=dice)(logits, None, label)
     torch.testing.assert_close(parts["ce"], dice(logits, label))
+
+
+@pytest.mark.parametrize("label_loss", [DiceLoss(sigmoid=True, squared_pred=True), nn.BCEWithLogitsLoss(), nn.L1Loss()])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_maps_as_labels_are_given_in_the_type_of_the_logits(label_loss, dtype):
+    logits = randn(2, 3, 4, 4)
+    label = logits > 0.5
+    parts = DistillationLoss(kd_weight=0, label_loss=label_loss)(logits, None, label.to(dtype))
+    torch.testing.assert_close(parts["ce"], label_loss(logits, label.to(logits)))
 
 
 def test_learnable_adapter_is_registered():

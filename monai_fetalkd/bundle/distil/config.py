@@ -28,12 +28,18 @@ class Component(NamedTuple):
             not installed.
         name: how the config names it.
         arguments: id of each argument.
+        config: where all of these ids are.
     """
 
     id: str
     target: Any
     name: str
     arguments: dict[str, str]
+    config: Config
+
+    def value(self, key: str) -> Any:
+        """An argument evaluated and instantiated."""
+        return self.config.value(self.arguments[key])
 
 
 class Config:
@@ -123,14 +129,14 @@ class Config:
         if referred:  # a component that another one completes
             other = self.component(referred[0])
             if other is not None:
-                return Component(id, other.target, other.name, {**other.arguments, **arguments})
-            return Component(id, None, str(name), arguments)
+                return Component(id, other.target, other.name, {**other.arguments, **arguments}, self)
+            return Component(id, None, str(name), arguments, self)
         try:
             path = ConfigComponent(dict(item)).resolve_module_name()
             target = locate(path) if isinstance(path, str) else path
         except Exception:  # a module of the bundle may fail in any way when it is imported
             target = None
-        return Component(id, target, str(name), arguments)
+        return Component(id, target, str(name), arguments, self)
 
     def _items(self, id: str, item: Any) -> Iterator[tuple[str, Any]]:
         yield id, item

@@ -28,8 +28,8 @@ _OF_THE_TRAINER = (
 )
 # arguments of the bundle's evaluator that name the teacher, or write into its folder
 _NOT_OF_THE_EVALUATOR = ("network", "val_handlers")
-# arguments that name a folder to write to
-_WRITTEN = ("cache_dir",)
+# items and arguments that name a folder to write to
+_WRITTEN = ("cache_dir", "ckpt_dir", "log_dir", "output_dir")
 
 _BUNDLE_ROOT = re.compile(r"@bundle_root\b")
 
@@ -39,7 +39,8 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
 
     Data, transforms, loss, metric and inferer are references to the arguments of its trainer and its evaluator, so they
     stay what that config says, on whatever day it is read. Everything new is in one item, ``distil``; the items of the
-    teacher bundle that change are ``run`` and those that look for files in its own folder.
+    teacher bundle that change are ``run`` and those that look for files in its own folder. A bundle that was distilled
+    itself says how: its loss and the settings of its stages stay too.
 
     Args:
         plan: what has been found out.
@@ -74,34 +75,24 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
         "teacher_layers": teacher_layers,
         "lr": _learning_rate(train, trainer),
         "loss": _loss(plan),
+        "label_loss": _label_loss(train, trainer),
         "attention_loss": {"_target_": "monai_fetalkd.losses.AttentionTransferLoss"},
-        "optimizer": _optimizer(train, trainer),
         "evaluation": {
             "_target_": teacher.evaluator.name,
             "_mode_": "callable",
             **{key: f"@{id}" for key, id in teacher.evaluator.arguments.items() if key not in _NOT_OF_THE_EVALUATOR},
         },
-        "settings": {
-            "_target_": "monai_fetalkd.bundle.stages.StageSettings",
-            "device": "@distil#device",
-            "log_dir": "@distil#log_dir",
-            "optimizer": "@distil#optimizer",
-            "seed": "@distil#seed",
-            "resume": "@distil#resume",
-            "inferer": _reference(trainer, "inferer", None),
-            "evaluator": "@distil#evaluation",
-            "val_interval": "@distil#val_interval",
-        },
+        **_settings(train, trainer),
         "alone": {
-            "_target_": "monai_fetalkd.bundle.stages.supervised_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
-            "train_data_loader": f"@{trainer.arguments['train_data_loader']}",
-            "loss_function": "@distil#loss#label_loss",
+            "train_data_loader": f"$kd.bundle.distil.views.loader_of_views(@{trainer.arguments['train_data_loader']})",
+            "loss_function": "@distil#label_loss",
             "start_from": "@distil#student#initial",
         },
         "under_teacher": {
-            "_target_": "monai_fetalkd.bundle.stages.distillation_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
             "network": "@distil#student#network",
@@ -158,12 +149,12 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
         ),
     }
     return {
-        **_extended(train.raw, "imports", ["$import copy", "$import monai_fetalkd as kd"]),
+        **_extended(train.raw, "imports", ["$import copy", "$import dataclasses", "$import monai_fetalkd as kd"]),
         **_moved(train, _read_ids(plan)),
         **_current(plan),
         "distil": distil,
-        **_extended(
-            train.raw,
+        **_around(
+            plan,
             "initialize",
             [
                 "$kd.bundle.workflow.prepare_run(@distil#device, @distil#log_dir, @distil#quiet)",
@@ -185,9 +176,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
             "$kd.evaluation.summary.compare_networks(@distil#evaluation(network=@distil#student#network), "
             "@distil#networks, @distil#image_shape, @distil#log_dir + '/metrics.json', @distil#timings)"
         ),
-        **_extended(
-            train.raw, "finalize", ["$monai.utils.set_determinism(seed=None)", "$kd.utils.locks.release_folder()"]
-        ),
+        **_around(plan, "finalize", ["$monai.utils.set_determinism(seed=None)", "$kd.utils.locks.release_folder()"]),
     }
 
 
@@ -202,16 +191,36 @@ def _stage(kind: str, title: str, stage: str, **arguments: str) -> dict[str, Any
     }
 
 
-def _loss(plan: DistillationPlan) -> dict[str, Any]:
+def _settings(train: Config, trainer: Component) -> dict[str, Any]:
+    """What the stages have in common, and the optimizer in it."""
+    own = {name: f"@distil#{name}" for name in ("device", "log_dir", "seed", "resume", "val_interval")}
+    own["evaluator"] = "@distil#evaluation"
+    if "settings" in trainer.arguments:
+        given = ", ".join([f"@{trainer.arguments['settings']}", *(f"{key}={value}" for key, value in own.items())])
+        return {"settings": f"$dataclasses.replace({given})"}
+    return {
+        "optimizer": _optimizer(train, trainer),
+        "settings": {
+            "_target_": "monai_fetalkd.bundle.stages.StageSettings",
+            **own,
+            "optimizer": "@distil#optimizer",
+            "inferer": _reference(trainer, "inferer", None),
+        },
+    }
+
+
+def _loss(plan: DistillationPlan) -> dict[str, Any] | str:
+    if _is_distilled(plan.teacher.train, plan.teacher.trainer):
+        return f"@{plan.teacher.trainer.arguments['loss_function']}"
     dense = len(plan.output_shape) == len(plan.teacher.image_shape) + 1
     loss: dict[str, Any] = {
         "_target_": "monai_fetalkd.losses.DistillationLoss",
-        "label_loss": _label_loss(plan.teacher.train, plan.teacher.trainer),
+        "label_loss": "@distil#label_loss",
         "ce_weight": 1.0,
         "kd_weight": 0.3 if dense else 1.0,
     }
     if plan.head == "values":  # the teacher's values stand in for labels
-        return loss | {"soft_target_loss": "@distil#loss#label_loss"}
+        return loss | {"soft_target_loss": "@distil#label_loss"}
     return loss | {
         "temperature": 2.0,
         "feature_losses": "${'at': @distil#attention_loss}",
@@ -219,12 +228,14 @@ def _loss(plan: DistillationPlan) -> dict[str, Any]:
     }
 
 
-def _label_loss(train: Config, trainer: Component) -> str:
+def _is_distilled(train: Config, trainer: Component) -> bool:
     loss = train.component(trainer.arguments["loss_function"])
-    if loss is not None and loss.target is DistillationLoss:
-        label_loss = loss.arguments.get("label_loss")
-        return "$kd.losses.LabelLoss()" if label_loss is None else f"@{label_loss}"
-    return f"@{trainer.arguments['loss_function']}"
+    return loss is not None and loss.target is DistillationLoss
+
+
+def _label_loss(train: Config, trainer: Component) -> str:
+    loss = trainer.arguments["loss_function"]
+    return f"$@{loss}.label_loss" if _is_distilled(train, trainer) else f"@{loss}"
 
 
 def _optimizer(train: Config, trainer: Component) -> dict[str, Any] | None:
@@ -273,10 +284,10 @@ def _moved(train: Config, ids: Iterable[str]) -> dict[str, str]:
 
 def _current(plan: DistillationPlan) -> dict[str, Any]:
     """The teacher's definition, where it has arguments that MONAI has removed."""
-    trained, train = plan.teacher.trained, plan.teacher.train
-    if train.component(trained.id) is None or not removed_arguments(trained):
+    trained = plan.teacher.trained
+    if trained.config is not plan.teacher.train or not removed_arguments(trained):
         return {}
-    return {trained.id: current_definition(train, trained)}
+    return {trained.id: current_definition(trained)}
 
 
 def checkpoint_name(plan: DistillationPlan) -> str:
@@ -291,6 +302,13 @@ def _teacher_checkpoint(plan: DistillationPlan) -> str:
     if not weights.is_relative_to(plan.teacher.root.resolve()):
         return str(weights)
     return f"$@distil#teacher_root + '/{checkpoint_name(plan)}'"
+
+
+def _around(plan: DistillationPlan, id: str, items: list[str]) -> dict[str, list[str]]:
+    """What is done before or after a run, beside what the teacher bundle does; for one of stages, in its place."""
+    if "settings" in plan.teacher.trainer.arguments:
+        return {id: items}
+    return _extended(plan.teacher.train.raw, id, items)
 
 
 def _extended(raw: dict[str, Any], id: str, items: list[str]) -> dict[str, list[str]]:

@@ -44,6 +44,11 @@ class DistillationPlan:
     head: Head
     output_shape: tuple[int, ...]
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Channels and size of an image."""
+        return self.teacher.image_shape
+
 
 def plan_distillation(root: Path, reduce: float | None = None, student: Path | None = None) -> DistillationPlan:
     """Read a teacher bundle, make its student, and pair their layers.
@@ -61,7 +66,7 @@ def plan_distillation(root: Path, reduce: float | None = None, student: Path | N
             one sentence.
     """
     teacher = read_bundle(root)
-    network = build_network(teacher.train, teacher.trained)
+    network = build_network(teacher.trained)
     if not teacher.weights.is_file():
         raise FileNotFoundError(
             f"The bundle '{root}' has no weights '{teacher.weights}': download them (python -m monai.bundle "
@@ -79,12 +84,12 @@ def plan_distillation(root: Path, reduce: float | None = None, student: Path | N
     head = head_of(label_loss_of(loss), output)
     shape = tuple((output if isinstance(output, Tensor) else next(iter(output))).shape)
 
-    definition = _definition(teacher.inference, teacher.definition, reduce, student)
+    definition = _definition(teacher.definition, reduce, student)
     inference = teacher.inference.replaced(teacher.definition.id, definition)
     small = _built(inference, teacher.definition.id)
     trained = None
     if not _alike(teacher):
-        trained = _definition(teacher.train, teacher.trained, reduce, student)
+        trained = _definition(teacher.trained, reduce, student)
         inferred, small = small, _built(teacher.train.replaced(teacher.trained.id, trained), teacher.trained.id)
         _check_same_weights(inferred, small, teacher)
     small = small.to("meta")
@@ -93,33 +98,33 @@ def plan_distillation(root: Path, reduce: float | None = None, student: Path | N
     return DistillationPlan(teacher, network, small, inference, trained, pairs, head, shape)
 
 
-def current_definition(config: Config, component: Component) -> dict[str, Any]:
+def current_definition(component: Component) -> dict[str, Any]:
     """A definition as it is written, without arguments that MONAI knows no more."""
-    removed = removed_arguments(component)
-    return {key: value for key, value in copy.deepcopy(config.get(component.id)).items() if key not in removed}
+    written, removed = copy.deepcopy(component.config.get(component.id)), removed_arguments(component)
+    return {key: value for key, value in written.items() if key not in removed}
 
 
-def _definition(config: Config, component: Component, reduce: float | None, student: Path | None) -> dict[str, Any]:
+def _definition(component: Component, reduce: float | None, student: Path | None) -> dict[str, Any]:
     if student is not None:
         content = read_file(student)
         definition = content if "_target_" in content else content.get("network_def")
         if not isinstance(definition, dict) or "_target_" not in definition:
             raise ValueError(f"'{student}' defines no network: it needs a _target_, or a 'network_def' that has one.")
         return definition
-    return _reduced(config, component, 2.0 if reduce is None else reduce)
+    return _reduced(component, 2.0 if reduce is None else reduce)
 
 
-def _reduced(config: Config, component: Component, reduce: float) -> dict[str, Any]:
+def _reduced(component: Component, reduce: float) -> dict[str, Any]:
     """The definition with smaller widths, its own or, where it has none, those of a component it is made from."""
-    definition = current_definition(config, component)
+    definition, config = current_definition(component), component.config
     try:
-        values = {key: config.value(id) for key, id in component.arguments.items() if key in definition}
+        values = {key: component.value(key) for key in component.arguments if key in definition}
         return definition | reduced_arguments(component.target, values, reduce)
     except UnknownWidthError:
         for key, id in component.arguments.items():
             inner = config.component(id) if isinstance(config.get(id), (str, dict)) else None
             if inner is not None and callable(inner.target):
-                return definition | {key: _reduced(config, inner, reduce)}
+                return definition | {key: _reduced(inner, reduce)}
         raise
 
 
@@ -128,10 +133,7 @@ def _alike(teacher: TeacherBundle) -> bool:
     one, other = teacher.trained, teacher.definition
     if one.target is not other.target or one.arguments.keys() != other.arguments.keys():
         return False
-    pairs = [
-        (teacher.train.value(one.arguments[key]), teacher.inference.value(other.arguments[key]))
-        for key in one.arguments
-    ]
+    pairs = [(one.value(key), other.value(key)) for key in one.arguments]
     return all(type(here) is type(there) and repr(here) == repr(there) for here, there in pairs)
 
 
@@ -147,7 +149,7 @@ def _check_same_weights(inferred: nn.Module, trained: nn.Module, teacher: Teache
 def _built(config: Config, id: str) -> nn.Module:
     component = config.component(id)
     assert component is not None
-    return build_network(config, component)
+    return build_network(component)
 
 
 def _run(network: nn.Module, teacher: TeacherBundle, problem: str = "") -> tuple[Any, Any]:

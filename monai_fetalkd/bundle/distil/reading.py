@@ -17,8 +17,8 @@ from monai.handlers import CheckpointLoader
 from packaging.version import Version
 from torch import nn
 
-from monai_fetalkd.bundle.process import root_error
-from monai_fetalkd.bundle.stages import distillation_stage, supervised_stage
+from monai_fetalkd.bundle.stages import training_stage
+from monai_fetalkd.utils.machine import root_error
 
 from .config import Component, Config
 
@@ -47,7 +47,7 @@ class TeacherBundle:
         trainer: the trainer, in ``train``.
         evaluator: the evaluator that validates, in ``train``.
         definition: the definition of the network, in ``inference``.
-        trained: the definition in ``train``.
+        trained: the definition in ``train``, or where that takes it from ``inference`` too, the same.
         weights: the trained weights.
         image_shape: channels and size of the network's input.
     """
@@ -137,11 +137,10 @@ def network_definition(config: Config, inference: Config) -> Component:
     return found
 
 
-def build_network(config: Config, component: Component, **changes: Any) -> nn.Module:
+def build_network(component: Component, **changes: Any) -> nn.Module:
     """The network of a definition, on the CPU.
 
     Args:
-        config: where the definition is written.
         component: the definition.
         changes: arguments to replace.
 
@@ -152,21 +151,22 @@ def build_network(config: Config, component: Component, **changes: Any) -> nn.Mo
         ImportError: when its class cannot be imported.
         ValueError: when its class refuses the arguments.
     """
+    path = component.config.path
     if component.target is None:
         raise ImportError(
-            f"The network '{component.name}' of '{config.path}' cannot be imported: install what it needs, or correct "
+            f"The network '{component.name}' of '{path}' cannot be imported: install what it needs, or correct "
             "its name."
         )
     try:
-        arguments = {key: config.value(id) for key, id in component.arguments.items() if key not in changes}
+        arguments = {key: component.value(key) for key in component.arguments if key not in changes}
         network = component.target(**_understood(component.target, {**arguments, **changes}))
     except Exception as error:  # a network may refuse its arguments in any way
         raise ValueError(
-            f"The network '{component.name}' of '{config.path}' cannot be made with MONAI {monai.__version__}: "
+            f"The network '{component.name}' of '{path}' cannot be made with MONAI {monai.__version__}: "
             f"{str(root_error(error)).splitlines()[0]}"
         ) from error
     if not isinstance(network, nn.Module):
-        raise ValueError(f"'{component.id}' of '{config.path}' makes a {type(network).__name__}, not a network.")
+        raise ValueError(f"'{component.id}' of '{path}' makes a {type(network).__name__}, not a network.")
     return network
 
 
@@ -211,7 +211,7 @@ def _metadata(root: Path) -> dict[str, Any]:
 
 
 def _trainer(train: Config) -> Component:
-    found = [one for one in train.components() if _is(one, SupervisedTrainer, distillation_stage, supervised_stage)]
+    found = [one for one in train.components() if _is(one, SupervisedTrainer, training_stage)]
     if not found:
         others = [one.name for one in train.components() if one.id.split("#")[-1] == "trainer"]
         what = f"its trainer is {others[0]}" if others else "it has none"

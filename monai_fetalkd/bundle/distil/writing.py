@@ -13,6 +13,9 @@ import monai
 import numpy as np
 import torch
 
+from monai_fetalkd.utils.files import folder_written_whole
+
+from .config import read_file
 from .overlay import overlay_config
 from .plan import DistillationPlan
 from .readme import readme
@@ -34,14 +37,14 @@ def write_bundle(plan: DistillationPlan, folder: Path) -> None:
         FileExistsError: when there is such a folder already.
         FileNotFoundError: when the folder around it does not exist.
     """
-    part = folder.with_name(f"{folder.name}.part")  # so that there is a whole bundle, or none
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        (part / "configs").mkdir(parents=True)
+    with folder_written_whole(folder) as part:
+        (part / "configs").mkdir()
         (part / "docs").mkdir()
         _write_json(part / "configs" / "distill.json", overlay_config(plan, folder))
         _write_json(part / "configs" / "inference.json", plan.inference.raw)
         _write_json(part / "configs" / "metadata.json", _metadata(plan))
+        if (export := plan.teacher.root / "configs" / "export.json").is_file():
+            _write_json(part / "configs" / "export.json", _export(export))
         (part / "docs" / "README.md").write_text(readme(plan, folder, has_scripts(plan)), encoding="utf-8")
         for name in (*_COPIED, *_needed_files(plan)):
             source = plan.teacher.root / name
@@ -52,9 +55,6 @@ def write_bundle(plan: DistillationPlan, folder: Path) -> None:
             shutil.copytree(
                 plan.teacher.root / "scripts", part / "scripts", ignore=shutil.ignore_patterns("__pycache__")
             )
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def has_scripts(plan: DistillationPlan) -> bool:
@@ -74,6 +74,14 @@ def _needed_files(plan: DistillationPlan) -> Iterator[str]:
                 continue
             if path.is_relative_to(root) and path != plan.teacher.weights.resolve():
                 yield path.relative_to(root).as_posix()
+
+
+def _export(path: Path) -> dict[str, Any]:
+    """The config by which the teacher bundle exports its network, for the student."""
+    config = read_file(path)
+    if isinstance(export := config.get("export"), dict):
+        export["network"] = "@distil#student#network"
+    return config
 
 
 def _metadata(plan: DistillationPlan) -> dict[str, Any]:

@@ -118,7 +118,7 @@ BACKENDS = ("auto", *_SESSIONS)
 """What a runtime is chosen by: its name, or "auto"."""
 
 
-def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Session]:
+def open_sessions(path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> list[Session]:
     """Load a network with the runtime of this name, or with each one that is installed.
 
     Args:
@@ -130,18 +130,22 @@ def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Se
         One session, or for "auto" one of each runtime, ONNX Runtime first.
 
     Raises:
+        FileNotFoundError: when there is no such file.
         ImportError: when the runtime, or for "auto" any, is not installed.
         ValueError: when there is no such backend, less than one thread, or the file cannot be loaded.
     """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"There is no exported network '{name}'.")
     if backend not in BACKENDS:
         raise ValueError(f"There is no runtime '{backend}': choose one of {', '.join(BACKENDS)}.")
     if not 1 <= threads <= max(_MOST_THREADS, os.cpu_count() or 1):
         raise ValueError(f"A network runs on one thread or more, {_MOST_THREADS} at most, not on {threads}.")
     wanted = _SESSIONS if backend == "auto" else (backend,)
-    installed = [name for name in wanted if find_spec(name)]
+    installed = [runtime for runtime in wanted if find_spec(runtime)]
     if not installed:
         require("To run exported networks", "onnxruntime" if backend == "auto" else backend)
-    return [_SESSIONS[name](path, threads) for name in installed]
+    return [_SESSIONS[runtime](name, threads) for runtime in installed]
 
 
 def _unloadable(runtime: str, path: str, error: Exception) -> str:

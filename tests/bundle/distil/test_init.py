@@ -81,7 +81,7 @@ def test_one_command_trains_the_student_alone_and_in_two_stages(pair):
 def test_the_overlay_takes_data_loss_and_metric_by_reference(pair):
     _, student = pair
     distil = overlay(student)["distil"]
-    assert distil["loss"]["label_loss"] == "@train#trainer#loss_function"
+    assert distil["label_loss"] == "@train#trainer#loss_function"
     assert distil["evaluation"]["key_val_metric"] == "@validate#evaluator#key_val_metric"
     assert distil["under_teacher"]["train_data_loader"].startswith("$kd.")
     assert distil["optimizer"]["_target_"] == "Novograd"

@@ -55,8 +55,8 @@ def read(path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_file_holds_all_it_needs(run, capsys):
-    output = run.report()()
+def test_the_file_holds_all_it_needs(drawn_run, capsys):
+    output = drawn_run.report()()
     page = read(output)
     assert f"{output}" in capsys.readouterr().out
     assert page.links
@@ -79,9 +79,9 @@ def test_every_figure_is_told_in_words_and_every_identifier_is_unique(finished, 
     assert [identifier for identifier in page.identifiers if identifier in SECTIONS] == SECTIONS
 
 
-def test_the_same_run_gives_the_same_bytes(run):
-    first = run.report()().read_bytes()
-    assert run.report(output=run.folder / "again.html")().read_bytes() == first
+def test_the_same_run_gives_the_same_bytes(drawn_run):
+    first = drawn_run.report()().read_bytes()
+    assert drawn_run.report(output=drawn_run.folder / "again.html")().read_bytes() == first
 
 
 def test_names_are_text_and_never_markup(run):
