@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import argparse
 
+from monai_fetalkd.commands.values import path
+
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", metavar="SOURCE", help="what holds the frames, see above")
-    parser.add_argument("--output", metavar="JSON", help="write the whole report here")
+    parser.add_argument("source", type=path, metavar="SOURCE", help="what holds the frames, see above")
+    parser.add_argument("--output", type=path, metavar="JSON", help="write the whole report here")
     parser.add_argument(
         "--no_duplicates", action="store_true", help="do not read the frames: class balance and groups alone"
     )

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from monai_fetalkd.ultrasound.data.datalist import Datalist
 
+from monai_fetalkd.commands.values import path
+
 __all__ = ["add_arguments", "run"]
 
 _COLUMNS = {
@@ -45,8 +47,10 @@ _COLUMNS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", metavar="SOURCE", help="what holds the frames, see above")
-    parser.add_argument("--output", required=True, metavar="JSON", help="datalist to write; an older one is replaced")
+    parser.add_argument("source", type=path, metavar="SOURCE", help="what holds the frames, see above")
+    parser.add_argument(
+        "--output", type=path, required=True, metavar="JSON", help="datalist to write; an older one is replaced"
+    )
     parser.add_argument(
         "--classes", nargs="+", metavar="NAME", help="class names in the order of their labels (default: those found)"
     )
@@ -56,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--unlabelled",
+        type=path,
         metavar="PATH",
         help="frames without labels to add for training: a folder of frames or cines, a list of files (.txt) or a "
         "table; those of patients held out for validation or testing are left out",
@@ -71,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     privacy = parser.add_argument_group("privacy")
     privacy.add_argument(
         "--salt_file",
+        type=path,
         metavar="PATH",
         help="keep the salt of the hashes here, so that a later run gives the same keys; keep it as safe as the "
         "patient ids (default: a salt that is not kept)",
@@ -87,7 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table = parser.add_argument_group("tables (a column has the name of its option by default)")
     for meaning, text in _COLUMNS.items():
         table.add_argument(f"--{meaning}_column", metavar="NAME", help=text)
-    table.add_argument("--images", metavar="FOLDER", help="folder of the images (default: that of the table)")
+    table.add_argument(
+        "--images", type=path, metavar="FOLDER", help="folder of the images (default: that of the table)"
+    )
 
     folders = parser.add_argument_group("folders")
     folders.add_argument(

@@ -21,6 +21,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_fetalkd.commands.values import count, path, whole
+
 __all__ = ["add_arguments", "run"]
 
 
@@ -34,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILES",
         help="predictions on other frames by the same names, for temperature scaling and thresholds",
     )
-    parser.add_argument("--output", metavar="FOLDER", help="write metrics.json and the predictions here")
+    parser.add_argument("--output", type=path, metavar="FOLDER", help="write metrics.json and the predictions here")
     parser.add_argument("--report", action="store_true", help="write report.html there as well")
     parser.add_argument("--overwrite", action="store_true", help="replace an older result in that folder")
     parser.add_argument("--split", default="testing", metavar="NAME", help="what the frames are called (testing)")
-    parser.add_argument("--repeats", type=int, default=1000, metavar="N", help="resamples of the bootstrap (1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
+    parser.add_argument("--repeats", type=count, default=1000, metavar="N", help="resamples of the bootstrap (1000)")
+    parser.add_argument("--seed", type=whole, default=0, help="of the bootstrap (0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -94,6 +96,9 @@ def _by_name(arguments: Sequence[str]) -> dict[str, Path]:
         name, equals, file = argument.partition("=")
         if not equals or Path(argument).exists():
             name, file = Path(argument).stem, argument
+        if not name:
+            raise ValueError(f"'{argument}' names no network: name one as NAME=FILE.")
+        file = path(file)
         if name in files:
             raise ValueError(f"'{files[name]}' and '{file}' are both called '{name}': name one as NAME=FILE.")
         files[name] = Path(file)

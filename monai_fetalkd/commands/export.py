@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     for config in configs:
         if not Path(config).is_file():
             raise FileNotFoundError(f"There is no config '{config}'.")
+        _check_json(config)
     changes: dict[str, Any] = {
         "bundle_root": str(folder.parent),
         "ckpt": arguments.ckpt,
@@ -110,6 +111,15 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join([_table(content), "", *_notes(content)]))
     print(f"The files are in '{arguments.output_dir}', with all figures in export.json.")
     return 0
+
+
+def _check_json(config: str) -> None:
+    if not config.lower().endswith(".json"):  # MONAI reads YAML too
+        return
+    try:
+        json.loads(Path(config).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"The config '{config}' is no valid JSON: {error}.") from None
 
 
 def _item(text: str) -> tuple[str, Any]:

@@ -20,6 +20,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from monai_fetalkd.commands.values import path
 from monai_fetalkd.utils.requirements import require
 
 __all__ = ["add_arguments", "run"]
@@ -29,11 +30,11 @@ _SECONDS_TO_SEND = 60  # a response, to a client that reads it
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("model", metavar="MODEL", help="the exported network (ONNX)")
+    parser.add_argument("model", type=path, metavar="MODEL", help="the exported network (ONNX)")
     parser.add_argument(
         "--port", type=int, default=8000, metavar="N", help="port of 127.0.0.1, 0 for any that is free (8000)"
     )
-    parser.add_argument("--token_file", metavar="FILE", help="a file that holds the token alone")
+    parser.add_argument("--token_file", type=path, metavar="FILE", help="a file that holds the token alone")
     parser.add_argument(
         "--backend",
         choices=("auto", "onnxruntime", "openvino"),
@@ -115,8 +116,11 @@ def _listening(port: int) -> socket.socket:
         raise ValueError(f"The server cannot listen on port {port} ({reason}): choose another with --port.") from None
 
 
-def _read_token(path: str | None) -> str | None:
-    token = os.environ.get("MONAI_FETALKD_TOKEN") if path is None else Path(path).read_text(encoding="utf-8").strip()
+def _read_token(file: str | None) -> str | None:
+    try:
+        token = os.environ.get("MONAI_FETALKD_TOKEN") if file is None else Path(file).read_text("utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"'{file}' is no text in UTF-8, so it holds no token.") from None
     if token is not None and not (len(token) >= 16 and token.isascii() and token.isprintable() and " " not in token):
         raise ValueError(
             "The token must be 16 visible ASCII characters or more, as `openssl rand -hex 32` prints them."

@@ -47,6 +47,8 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from monai_fetalkd.deployment.stream import BestFrames, HeadOverlay, HeadStream, Overlay, Stream
 
+from monai_fetalkd.commands.values import path
+
 __all__ = ["add_arguments", "run"]
 
 _SIGPIPE = 13  # Windows has the exit status, but not the signal
@@ -54,8 +56,8 @@ _SIGPIPE = 13  # Windows has the exit status, but not the signal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("model", metavar="MODEL", help="the exported network (ONNX)")
-    parser.add_argument("source", metavar="SOURCE", help="where the frames come from, see above")
+    parser.add_argument("model", type=path, metavar="MODEL", help="the exported network (ONNX)")
+    parser.add_argument("source", type=path, metavar="SOURCE", help="where the frames come from, see above")
     parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source says")
     parser.add_argument(
         "--raw", type=_size, metavar="WIDTHxHEIGHT", help="standard input is bare grey levels, one byte a pixel"
@@ -63,9 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--realtime", action="store_true", help="play a file at its own pace, as if it were live: the latest frame wins"
     )
-    parser.add_argument("--best", metavar="FOLDER", help="write the best frame of each plane here, as PNG")
-    parser.add_argument("--overlay", metavar="FILE", help="write the frames with the predictions: .mp4 or .gif")
-    parser.add_argument("--timeline", metavar="PNG", help="write a figure of the predictions over time")
+    parser.add_argument("--best", type=path, metavar="FOLDER", help="write the best frame of each plane here, as PNG")
+    parser.add_argument(
+        "--overlay", type=path, metavar="FILE", help="write the frames with the predictions: .mp4 or .gif"
+    )
+    parser.add_argument("--timeline", type=path, metavar="PNG", help="write a figure of the predictions over time")
     parser.add_argument(
         "--threshold",
         type=float,

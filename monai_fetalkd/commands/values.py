@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-__all__ = ["count", "path", "share"]
+__all__ = ["count", "path", "share", "whole"]
 
 
 def path(text: str) -> str:
@@ -17,12 +17,17 @@ def path(text: str) -> str:
 
 def count(text: str) -> int:
     """A whole number, 1 or more."""
+    return whole(text, least=1)
+
+
+def whole(text: str, least: int = 0) -> int:
+    """A whole number, 0 or more."""
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"it must be a whole number, 1 or more, not {text}")
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"it must be a whole number, {least} or more, not {text}")
     return number
 
 

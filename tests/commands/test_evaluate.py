@@ -113,3 +113,21 @@ def test_a_report_needs_predictions_alone(write, capsys, tmp_path):
 def test_a_report_without_a_folder_is_refused(write, capsys):
     assert run(write("teacher.csv"), "--report") == 1
     assert "--output" in capsys.readouterr().err
+
+
+def test_a_network_without_a_name_is_refused(write, capsys):
+    assert run(f"={write('student.csv')}") == 1
+    assert "NAME=FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--seed", "-1"), ("--repeats", "0"), ("--repeats", "many")])
+def test_numbers_that_no_bootstrap_takes_are_wrong_arguments(write, option):
+    with pytest.raises(SystemExit, match="2"):
+        run(write("student.csv"), *option)
+
+
+def test_the_home_folder_is_meant_by_a_tilde_in_any_argument(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("student.csv")
+    assert run("model=~/student.csv", "--output=~/eval") == 0
+    assert (tmp_path / "eval" / "metrics.json").is_file()

@@ -75,6 +75,14 @@ def test_what_the_user_can_mend_is_told_in_one_sentence(command, capsys, changes
     assert told.count("\n") == 1
 
 
+def test_a_config_that_is_no_json_is_named(command, tmp_path, capsys):
+    (tmp_path / "tiny.json").write_text('{"image_size": [32, 32],}')
+    assert command() == 1
+    told = capsys.readouterr().err
+    assert "tiny.json" in told
+    assert told.count("\n") == 1
+
+
 def test_an_item_without_a_value_is_a_wrong_argument(command, capsys):
     with pytest.raises(SystemExit) as caught:
         command("--set", "image_size")

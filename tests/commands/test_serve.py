@@ -95,6 +95,12 @@ def test_a_mistake_is_told_in_one_sentence(model, capsys, options, message):
     assert captured.out == ""
 
 
+def test_a_token_that_is_no_text_is_named(model, tmp_path, capsys):
+    (tmp_path / "token").write_bytes("0123456789abcdef".encode("utf-16"))
+    assert main(["serve", model, "--token_file", str(tmp_path / "token")]) == 1
+    assert "token' is no text" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_told(model, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

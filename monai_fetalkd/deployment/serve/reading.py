@@ -18,7 +18,8 @@ __all__ = ["Opened", "check_answered", "opened_upload", "upload_arrivals"]
 Opened = Callable[[str, float], AbstractContextManager[FrameSource]]
 """Opens a file that has to be read by a deadline."""
 
-_KINDS = {"PNG", "JPEG", "BMP", "TIFF", "GIF", "DICOM"}  # volumes would be decompressed as a whole
+_KINDS = {"PNG", "JPEG", "BMP", "TIFF", "GIF", "DICOM"}
+_VOLUMES = ("NIfTI", "MetaImage")  # they would be decompressed as a whole
 
 
 @contextmanager
@@ -81,7 +82,10 @@ def _check_kind(path: str) -> None:
         head = file.read(HEAD)
     if not head:
         raise Refusal(422, _sentence("it is empty"))
-    if sniff(head) not in _KINDS:
+    kind = sniff(head)
+    if kind in _VOLUMES:
+        raise Refusal(415, _sentence(f"volumes ({' and '.join(_VOLUMES)}) and gzip files are not supported here"))
+    if kind not in _KINDS:
         reason = unsupported(head) or "it is neither a picture (PNG, JPEG, BMP, TIFF, GIF) nor DICOM"
         raise Refusal(415, _sentence(reason))
 

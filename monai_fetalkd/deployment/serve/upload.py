@@ -19,6 +19,7 @@ from .limits import Limits, Refusal
 
 __all__ = ["named", "receive"]
 
+_ONE_FILE = "The form must hold one file, in the field 'file', and nothing else."
 _IN_MEMORY = 1_000_000  # bytes; what is larger goes to a temporary file without a name
 
 
@@ -69,13 +70,15 @@ async def _from_form(request: Request, limits: Limits) -> IO[bytes]:
     try:
         form = await parser.parse()
     except MultiPartException as error:
+        if error.message.startswith("Too many"):
+            raise Refusal(422, _ONE_FILE) from None
         raise Refusal(422, f"The form cannot be read: {error.message.rstrip('.')}.") from None
     except (ValueError, LookupError):  # of its character set, above all
         raise Refusal(422, "The form cannot be read: its content type is not understood.") from None
     file = form.get("file")
     if not isinstance(file, UploadFile):
         await form.close()
-        raise Refusal(422, "The form must hold one file, in the field 'file'.")
+        raise Refusal(422, _ONE_FILE)
     return file.file
 
 

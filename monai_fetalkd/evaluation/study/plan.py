@@ -158,7 +158,7 @@ class Study:
             ValueError: when there is no such arm, or one depends on itself.
         """
         for name in names:
-            self._require(name, "was asked for:")
+            self._require(name, "was asked for")
         wanted = [name for name in self.arms if name in names]
         for name in wanted:  # which grows
             wanted += [other for other in self.arms[name].needs if other not in wanted]

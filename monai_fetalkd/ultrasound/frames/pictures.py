@@ -72,7 +72,11 @@ class PictureSource:
             return len(self._pages)
         if self._kind == "GIF" and (decoded := recall.known(self._stream, "GIF")):
             return len(decoded.details)  # else counting would go through the whole file for each of its frames
-        return getattr(self._image, "n_frames", 1)
+        count: int = getattr(self._image, "n_frames", 1)
+        if self._kind == "PNG" and count > 1:  # its header may tell of billions
+            self._stream.seek(0)
+            count = min(count, self._stream.read().count(b"fcTL") + bool(getattr(self._image, "default_image", False)))
+        return max(count, 1)
 
     def frame(self, number: int) -> Frame:
         """Decode one page."""

@@ -209,3 +209,14 @@ def test_an_animated_png_tells_the_times_of_its_frames(tmp_path):
     first.save(tmp_path / "a.png", save_all=True, append_images=others, duration=[40, 80, 40, 40])
     assert [frame.time for frame in iterate_frames(tmp_path / "a.png")] == [0, 40, 120, 160]
     np.testing.assert_array_equal(read_frame(tmp_path / "a.png", 2).pixels, np.roll(GREY, 2, axis=1))
+
+
+def test_the_frames_of_an_animated_png_are_counted_whatever_its_header_tells(tmp_path):
+    first, second = (Image.fromarray(np.roll(GREY, number, axis=1)) for number in range(2))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second], duration=40)
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    place = data.index(b"acTL")
+    data[place + 4 : place + 8] = struct.pack(">I", 2**31 - 1)
+    data[place + 12 : place + 16] = struct.pack(">I", zlib.crc32(data[place : place + 12]))
+    (tmp_path / "a.png").write_bytes(data)
+    assert count_frames(tmp_path / "a.png") == 2
