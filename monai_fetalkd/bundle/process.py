@@ -16,7 +16,14 @@ from monai.utils import OptionalImportError
 
 from monai_fetalkd.utils.machine import machine_error, told
 
-__all__ = ["LOG_FILE", "is_command", "root_error", "set_up_process", "told_plainly"]
+__all__ = [
+    "LOG_FILE",
+    "first_line",
+    "is_command",
+    "root_error",
+    "set_up_process",
+    "told_plainly",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +89,18 @@ def root_error(error: BaseException) -> BaseException:
     while type(error) is RuntimeError and error.__cause__ is not None and _raised_by_monai(error):
         error = error.__cause__
     return error
+
+
+def first_line(error: BaseException) -> str:
+    r"""What the root of an error says, as part of a sentence: its first line, or its type where it says nothing.
+
+    Example:
+        >>> first_line(KeyError()), first_line(ValueError("too wide. \nSee ..."))
+        ('KeyError', 'too wide')
+    """
+    error = root_error(error)
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .") if lines else type(error).__name__
 
 
 def told_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
