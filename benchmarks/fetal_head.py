@@ -39,13 +39,15 @@ MARGIN = 1.4  # pixels by which the published masks are wider than the published
 DECODER = ["model.1.submodule.2", "model.1.submodule.1.submodule.2"]
 BOTTOM = "model.1.submodule.1.submodule.1.submodule.1.submodule"
 
+CHANNEL_WISE = partial(distillation, kd_weight=3.0, soft_target_loss=ChannelWiseLoss(4.0))
 ARMS = {
     BASELINE: Arm(unlabelled=False),
     "soft targets, labelled frames": Arm(distillation, unlabelled=False),
     "soft targets": Arm(distillation),
     "soft Dice": Arm(partial(distillation, soft_target_loss=SoftDiceLoss())),
-    "channel-wise": Arm(partial(distillation, kd_weight=3.0, soft_target_loss=ChannelWiseLoss(4.0))),
+    "channel-wise": Arm(CHANNEL_WISE),
     "two stages": Arm(distillation, attention=AttentionTransferLoss, attention_layers=[*DECODER, BOTTOM]),
+    "two stages, channel-wise": Arm(CHANNEL_WISE, attention=AttentionTransferLoss, attention_layers=[*DECODER, BOTTOM]),
     "soft targets, region affinity": Arm(partial(distillation, rad=RegionAffinityLoss(num_classes=2)), layers=DECODER),
     "soft targets, intra-class": Arm(partial(distillation, ifvd=IntraClassLoss(num_classes=2)), layers=DECODER),
     "all labels": Arm(unlabelled=False, all_labels=True),
@@ -151,8 +153,8 @@ def task(folder: Path) -> Task:
         scores=scores,
         test_scores=partial(test_scores, folder=folder),
         batch_size=8,
-        teacher_steps=500,
-        student_steps=1500,
+        teacher_steps=2000,
+        student_steps=4000,
         budgets=(40,),
         group="exam_id",
     )

@@ -125,7 +125,7 @@ class Contestant:
         @trainer.on(Events.ITERATION_COMPLETED)
         def stop() -> None:
             seconds.append(time.thread_time() - started)
-            if trainer.state.epoch < trainer.state.max_epochs:
+            if trainer.state.iteration < trainer.state.epoch_length:
                 trainer.interrupt()
 
         def step() -> float:
@@ -142,7 +142,8 @@ def contestants(material: Material, rounds: int, cache_dir: str) -> list[Contest
         student = material.student()
         return {
             "device": "cpu",
-            "max_epochs": WARM_UP + rounds,  # of one batch each
+            "max_epochs": 1,
+            "epoch_length": WARM_UP + rounds,  # as an epoch's start reads all weights of the teacher to see a change
             "train_data_loader": material.loader,
             "network": student,
             "optimizer": torch.optim.SGD(student.parameters(), lr=LEARNING_RATE),

@@ -13,16 +13,18 @@ interrupted call goes on where it was.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import monai
 import torch
-from arms import run
+from monai.bundle import ConfigWorkflow
 
 from monai_fetalkd.utils.markdown import markdown_table
 
+BUNDLE = Path(__file__).parents[1] / "bundle"
 LIVE = 0
 
 
@@ -80,6 +82,26 @@ def arms(configs: list[str], folder: Path, numbers: list[int], epochs: int, comm
         accuracies[number] = run(configs, folder / f"views_{number}", "run_arm", student)["student"]
         print(folder.name, number, "views", accuracies[number], flush=True)
     return accuracies
+
+
+def run(configs: list[str], folder: Path, run_id: str, overrides: dict[str, Any]) -> dict[str, float]:
+    """Run part of the bundle, unless it has been run, and read the accuracies that it wrote."""
+    result = folder / "eval" / "metrics.json"
+    if not result.is_file():
+        workflow = ConfigWorkflow(
+            workflow_type="train",
+            config_file=[str(BUNDLE / "configs" / name) for name in configs],
+            bundle_root=str(BUNDLE),
+            output_dir=str(folder),
+            resume=True,
+            **overrides,
+        )
+        workflow.run_id = run_id
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    networks = json.loads(result.read_text())["networks"]
+    return {name: network["metrics"]["accuracy"]["value"] for name, network in networks.items()}
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def print_table(folder: Path) -> None:
 
 def attempt(zoo: Path, output_dir: Path, name: str, schema: Path | None) -> int:
     """Try one bundle, and write what came of it to ``result.json``."""
-    from monai_fetalkd.bundle.process import root_error
+    from monai_fetalkd.utils.machine import root_error
 
     folder = (output_dir / name).resolve()
     case, step = CASES[name], "preparation"

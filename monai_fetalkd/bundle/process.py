@@ -14,16 +14,9 @@ import torch
 import torch.distributed as dist
 from monai.utils import OptionalImportError
 
-from monai_fetalkd.utils.machine import machine_error, told
+from monai_fetalkd.utils.machine import machine_error, root_error, told
 
-__all__ = [
-    "LOG_FILE",
-    "first_line",
-    "is_command",
-    "root_error",
-    "set_up_process",
-    "told_plainly",
-]
+__all__ = ["LOG_FILE", "is_command", "set_up_process", "told_plainly"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,41 +61,6 @@ def set_up_process(quiet: bool = False, threads: int | None = None) -> None:
         torch.set_num_threads(threads)
 
 
-def root_error(error: BaseException) -> BaseException:
-    """The error of a component or an expression, without those that MONAI wraps around it for each level of a config.
-
-    Args:
-        error: what came out of a config.
-
-    Returns:
-        The innermost error, which may be the same.
-
-    Example:
-        >>> from monai.bundle import ConfigParser
-        >>> parser = ConfigParser({"folder": "$open('/nowhere')"})
-        >>> try:
-        ...     parser.get_parsed_content("folder")
-        ... except RuntimeError as error:
-        ...     root_error(error)
-        FileNotFoundError(2, 'No such file or directory')
-    """
-    while type(error) is RuntimeError and error.__cause__ is not None and _raised_by_monai(error):
-        error = error.__cause__
-    return error
-
-
-def first_line(error: BaseException) -> str:
-    r"""What the root of an error says, as part of a sentence: its first line, or its type where it says nothing.
-
-    Example:
-        >>> first_line(KeyError()), first_line(ValueError("too wide. \nSee ..."))
-        ('KeyError', 'too wide')
-    """
-    error = root_error(error)
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(" .") if lines else type(error).__name__
-
-
 def told_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An excepthook: the sentence alone where the user can mend the error, the traceback where it is ours."""
     error = root_error(error)
@@ -121,13 +79,6 @@ def told_plainly(kind: type[BaseException], error: BaseException, trace: Traceba
             handler.handle(record)
     rank = idist.get_rank()
     print(f"error (rank {rank}): {told(error)}" if rank else f"error: {told(error)}", file=sys.stderr)
-
-
-def _raised_by_monai(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("monai.")
 
 
 def _of_the_machine(error: BaseException) -> OSError | None:

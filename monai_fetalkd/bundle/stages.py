@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -24,10 +24,9 @@ from monai_fetalkd.utils.checkpoints import save_weights
 
 __all__ = [
     "StageSettings",
-    "distillation_stage",
     "keep_initial_weights",
     "one_cycle",
-    "supervised_stage",
+    "training_stage",
 ]
 
 Path = str | PathLike[str]
@@ -88,7 +87,7 @@ class StageSettings:
     data_parallel: bool = False
 
 
-def supervised_stage(
+def training_stage(
     settings: StageSettings,
     name: str,
     network: nn.Module,
@@ -97,24 +96,40 @@ def supervised_stage(
     path: Path,
     max_epochs: int,
     lr: float,
+    *,
+    teacher: nn.Module | Teacher | None = None,
+    teacher_path: Path | None = None,
+    evaluator: Evaluator | None = None,
+    train_handlers: Sequence[Any] | None = None,
+    start_from: Path | None = None,
+    schedule_epochs: int | None = None,
+    lr_scheduler: Callable[..., Any] | None = None,
     **further: Any,
-) -> SupervisedTrainer:
-    """A stage that learns from labels alone, such as the training of a teacher.
+) -> SupervisedTrainer | AttentionTransferTrainer | DistillationTrainer:
+    """A stage: labels alone, such as the training of a teacher, or under a teacher.
 
     Args:
         settings: what all stages have in common.
         name: name of the stage in logs and messages.
         network: the network to train.
         train_data_loader: loader of the training batches.
-        loss_function: the loss on labels, called as :class:`~monai_fetalkd.losses.DistillationLoss` calls it: with
-            logits of at least float32, for the items that have a label, and with maps as labels in their type.
+        loss_function: without a teacher the loss on labels, called as
+            :class:`~monai_fetalkd.losses.DistillationLoss` calls it: with logits of at least float32, for the items
+            that have a label, and with maps as labels in their type. With a teacher, a
+            :class:`~monai_fetalkd.losses.FeatureLoss` makes an
+            :class:`~monai_fetalkd.engines.AttentionTransferTrainer`, which is not validated by default; a
+            :class:`~monai_fetalkd.losses.DistillationLoss` a :class:`~monai_fetalkd.engines.DistillationTrainer`.
         path: file for the weights, see :class:`~monai_fetalkd.handlers.StageCheckpoint`.
         max_epochs: number of epochs.
         lr: largest learning rate.
-        further: ``evaluator`` (by default that of the settings),
-            ``train_handlers``, ``start_from`` (weights to begin with), ``schedule_epochs`` (epochs that the schedule
-            spans, where they are not ``max_epochs``), ``lr_scheduler`` in place of that of the settings; all others go
-            to the trainer.
+        teacher: the teacher; None learns from labels alone.
+        teacher_path: checkpoint of its first network, loaded when the stage starts; None takes it as it is.
+        evaluator: validates the stage; None is that of the settings.
+        train_handlers: in place of the handler that validates.
+        start_from: weights to begin with.
+        schedule_epochs: epochs that the schedule spans, where they are not ``max_epochs``.
+        lr_scheduler: in place of that of the settings.
+        further: all others go to the trainer.
 
     Returns:
         The trainer, with all of it attached.
@@ -125,102 +140,20 @@ def supervised_stage(
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
         >>> batch = {"image": torch.rand(2, 1, 4, 4), "label": torch.tensor([0, 1])}
         >>> path = f"{settings.log_dir}/teacher.pt"
-        >>> trainer = supervised_stage(settings, "teacher", network, [batch], nn.CrossEntropyLoss(), path, 2, lr=0.1)
+        >>> trainer = training_stage(settings, "teacher", network, [batch], nn.CrossEntropyLoss(), path, 2, lr=0.1)
         >>> trainer.run()
         >>> trainer.state.epoch
         2
     """
-    if settings.evaluator is not None and "evaluator" not in further:
-        further["evaluator"] = settings.evaluator(network=network)
-    loss = _LossOnLabels(loss_function)
-    return _stage(SupervisedTrainer, settings, name, network, train_data_loader, loss, path, max_epochs, lr, **further)
-
-
-def distillation_stage(
-    settings: StageSettings,
-    name: str,
-    network: nn.Module,
-    train_data_loader: Any,
-    loss_function: nn.Module,
-    path: Path,
-    max_epochs: int,
-    lr: float,
-    *,
-    teacher: nn.Module | Teacher,
-    teacher_path: Path | None = None,
-    **further: Any,
-) -> AttentionTransferTrainer | DistillationTrainer:
-    """A stage under a teacher: attention transfer for a loss on hidden layers, distillation for any other.
-
-    Args:
-        settings: as for :func:`supervised_stage`, and so are all others but these.
-        name: see there.
-        network: the student.
-        train_data_loader: see there.
-        loss_function: a :class:`~monai_fetalkd.losses.FeatureLoss` makes an
-            :class:`~monai_fetalkd.engines.AttentionTransferTrainer`, which is not validated; a
-            :class:`~monai_fetalkd.losses.DistillationLoss` a :class:`~monai_fetalkd.engines.DistillationTrainer`.
-        path: see there.
-        max_epochs: see there.
-        lr: see there.
-        teacher: the teacher.
-        teacher_path: checkpoint of its first network, loaded when the stage starts; None takes it as it is.
-        further: see there; all others go to the trainer.
-
-    Returns:
-        The trainer, with all of it attached.
-    """
-    loaded = [] if teacher_path is None else [WeightsLoader(as_teacher(teacher).networks()[0], teacher_path)]
-    further |= {"teacher": teacher, "loaded": loaded}
-    stage = (settings, name, network, train_data_loader, loss_function, path, max_epochs, lr)
-    if isinstance(loss_function, FeatureLoss):
-        return _stage(AttentionTransferTrainer, *stage, **{"logits": False, **further})
-    if settings.evaluator is not None and "evaluator" not in further:
-        further["evaluator"] = settings.evaluator(network=network)
-    return _stage(DistillationTrainer, *stage, **further)
-
-
-@idist.one_rank_only(with_barrier=True)
-def keep_initial_weights(network: nn.Module, path: Path) -> None:
-    """Write what a student begins with, for the stages that begin with the same and for the report.
-
-    Args:
-        network: the student, not yet trained.
-        path: the file.
-    """
-    save_weights(network, path)
-
-
-class _LossOnLabels(nn.Module):
-    """A loss on labels as a distillation calls it, so that a student alone learns from the very same."""
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, logits: Tensor | Sequence[Tensor], label: Tensor) -> Tensor:
-        return loss_on_labels(self.loss, logits, label)
-
-
-def _stage(
-    kind: type[Any],
-    settings: StageSettings,
-    name: str,
-    network: nn.Module,
-    train_data_loader: Any,
-    loss_function: nn.Module,
-    path: Path,
-    max_epochs: int,
-    lr: float,
-    *,
-    evaluator: Evaluator | None = None,
-    train_handlers: Sequence[Any] | None = None,
-    start_from: Path | None = None,
-    schedule_epochs: int | None = None,
-    lr_scheduler: Callable[..., Any] | None = None,
-    loaded: Iterable[Any] = (),
-    **further: Any,
-) -> Any:
+    kind: type[Any] = SupervisedTrainer
+    if teacher is None:
+        loss_function = _LossOnLabels(loss_function)
+    else:
+        features = isinstance(loss_function, FeatureLoss)
+        kind = AttentionTransferTrainer if features else DistillationTrainer
+        further = {"teacher": teacher, **({"logits": False} if features else {}), **further}
+    if evaluator is None and settings.evaluator is not None and kind is not AttentionTransferTrainer:
+        evaluator = settings.evaluator(network=network)
     loss_function.to(settings.device)  # its parameters, such as those of a projector
     parameters = [*network.parameters(), *loss_function.parameters()]
     if settings.optimizer is None:
@@ -234,6 +167,9 @@ def _stage(
         schedule = make_schedule(optimizer, steps=steps, lr=lr)
     if train_handlers is None:
         train_handlers = [] if evaluator is None else [ValidationHandler(settings.val_interval, evaluator)]
+    loaded = []
+    if teacher is not None and teacher_path is not None:
+        loaded.append(WeightsLoader(as_teacher(teacher).networks()[0], teacher_path))
     stage = TrainingStage(
         name,
         network,
@@ -262,6 +198,28 @@ def _stage(
         train_handlers=[*train_handlers, *loaded, stage],
         **{**arguments, **further},
     )
+
+
+@idist.one_rank_only(with_barrier=True)
+def keep_initial_weights(network: nn.Module, path: Path) -> None:
+    """Write what a student begins with, for the stages that begin with the same and for the report.
+
+    Args:
+        network: the student, not yet trained.
+        path: the file.
+    """
+    save_weights(network, path)
+
+
+class _LossOnLabels(nn.Module):
+    """A loss on labels as a distillation calls it, so that a student alone learns from the very same."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor | Sequence[Tensor], label: Tensor) -> Tensor:
+        return loss_on_labels(self.loss, logits, label)
 
 
 def _data_parallel(network: nn.Module, settings: StageSettings) -> DistributedDataParallel:

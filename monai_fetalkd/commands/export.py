@@ -21,14 +21,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from monai_fetalkd.commands.values import path, share
+from monai_fetalkd.ultrasound.maps import LEAST_POSITIONS, is_fine
 from monai_fetalkd.utils.markdown import plain_table
 from monai_fetalkd.utils.requirements import require
 
 __all__ = ["add_arguments", "run"]
+
+_ANSWERED = {"coverage": "coverage", "accuracy": "accuracy of the answers"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     from monai.bundle import ConfigWorkflow
 
     from monai_fetalkd.bundle.arguments import set_items
-    from monai_fetalkd.bundle.process import root_error
+    from monai_fetalkd.utils.machine import root_error
 
     folders = [Path(config).absolute().parent for config in arguments.config_file]
     folder = next((one for one in reversed(folders) if (one / "export.json").is_file()), folders[0])
@@ -95,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     given = {"dataset_dir": arguments.dataset_dir, "agreement": arguments.agreement}
     changes |= {name: value for name, value in given.items() if value is not None}
-    logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # it warns of the logging config that is left out
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # it warns of the logging config left out
     workflow = ConfigWorkflow(config_file=configs, logging_file=False)
     set_items(workflow.parser, changes)
     try:
@@ -103,8 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         (content,) = workflow.run()
     except RuntimeError as error:
         raise root_error(error) from None
-    print(_table(content))
-    print(f"\nThe files are in '{arguments.output_dir}', with all figures in export.json.")
+    print("\n".join([_table(content), "", *_notes(content)]))
+    print(f"The files are in '{arguments.output_dir}', with all figures in export.json.")
     return 0
 
 
@@ -120,9 +124,25 @@ def _item(text: str) -> tuple[str, Any]:
 
 def _table(content: dict[str, Any]) -> str:
     score = "mean_dice" if "mean_dice" in content["student.onnx"] else "accuracy"
-    rows = [["", "bytes", "same class", score.replace("_", " ")]]
+    threshold = content.get("threshold") or {"value": None}
+    withholds = threshold["value"] is not None
+    rows = [["", "bytes", "same class", score.replace("_", " "), *(_ANSWERED.values() if withholds else ())]]
     for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
         if figures := content.get(name):
-            value = "-" if figures[score] is None else f"{figures[score]:.3f}"
-            rows.append([name, f"{figures['bytes']:,}", f"{figures['agreement']:.2%}", value])
+            found = [figures[score]]
+            if withholds:
+                answered = threshold["int8" if "int8" in name else "float32"]
+                found += [answered[key] for key in _ANSWERED]
+            told = ["-" if value is None else f"{value:.3f}" for value in found]
+            rows.append([name, f"{figures['bytes']:,}", f"{figures['agreement']:.2%}", *told])
     return plain_table(rows)
+
+
+def _notes(content: dict[str, Any]) -> Iterator[str]:
+    threshold = (content.get("threshold") or {}).get("value")
+    if threshold is not None:
+        yield f"Below a probability of {threshold:.3f} it is undecided; coverage is the share of frames it answers."
+    if attention := content.get("attention"):
+        rows, columns = attention["grid"]
+        too_few = "" if is_fine(attention["grid"]) else f", fewer than {LEAST_POSITIONS} x {LEAST_POSITIONS}: not shown"
+        yield f"Its attention is that of {attention['layer']}, {rows} x {columns} positions{too_few}."

@@ -1,4 +1,4 @@
-"""Show an exported network on a page in the browser: upload a frame or a cine, see its planes.
+"""Show an exported network on a page in the browser: upload a frame or a cine, see its planes or its head.
 
 MODEL is a file of the command export. The page, and what is behind it for programs (POST /predict, GET /healthz,
 /metrics, /openapi.json), are for this machine: they listen on its loopback address and nowhere else. Others reach them
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     require("To start the server", "fastapi", "prometheus_client", "python_multipart", "uvicorn")
     import uvicorn
 
-    from monai_fetalkd.deployment.runtime import Recognizer
+    from monai_fetalkd.deployment.runtime import Recognizer, Segmenter, is_segmentation
     from monai_fetalkd.deployment.serve import Limits, create_app, timed_protocol
 
     limits = Limits(
@@ -84,10 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
         requests_per_minute=arguments.requests_per_minute,
     )
     token = _read_token(arguments.token_file)
-    recognizer = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    kind = Segmenter if is_segmentation(arguments.model) else Recognizer
+    model = kind(arguments.model, backend=arguments.backend, threads=arguments.threads)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(recognizer, limits, token),
+            create_app(model, limits, token),
             access_log=False,
             server_header=False,
             # without a proxy in between, a client could tell any address, and the rate would not hold
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with _listening(arguments.port) as listener, suppress(KeyboardInterrupt):
         port = listener.getsockname()[1]
-        print(f"The page is at http://localhost:{port} ({recognizer.backend}); end it with Ctrl+C.", flush=True)
+        print(f"The page is at http://localhost:{port} ({model.backend}); end it with Ctrl+C.", flush=True)
         server.run(sockets=[listener])
     return 0
 

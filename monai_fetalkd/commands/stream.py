@@ -122,6 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
             problems = [problem, *(_try(output.write) for output in outputs)]
         problems.append(_try(lambda: _print({"summary": _summary(stream, best)})))
     _tell(_summary_text(stream, best))
+    if not (stream.summary.seen or signals or any(problems)):
+        problems.append(_nothing(arguments.source, arguments.raw is not None))
     if any(isinstance(problem, BrokenPipeError) for problem in problems):
         return 128 + _SIGPIPE
     for told in filter(None, problems):
@@ -151,6 +153,8 @@ def _outputs(
         best.prepare(arguments.best)
     yield _Output(best.add, lambda: best.write(arguments.best) if arguments.best else None)
     if arguments.timeline:
+        if not arguments.timeline.lower().endswith(".png"):
+            raise ValueError(f"A timeline is a .png file, not '{arguments.timeline}'.")
         timeline = Timeline(class_names)
         prepare_file(arguments.timeline)
         yield _Output(lambda answer: timeline.add(answer.to_dict()), lambda: timeline.write(arguments.timeline))
@@ -282,6 +286,16 @@ def _summary_text(stream: Stream | HeadStream, best: BestFrames) -> str:
         f"best {plane}: frame {frame.number}, {frame.probability:.3f}" for plane, frame in sorted(best.frames.items())
     ]
     return "\n".join([str(stream.summary), *lines])
+
+
+def _nothing(source: str, raw: bool) -> ValueError:
+    """Why there was no frame where nothing else has been told."""
+    if source != "-":
+        return ValueError(f"'{source}' holds no frame.")
+    kinds = (
+        "no byte" if raw else "no PNG or JPEG file; other kinds are read from files, and bare grey levels with --raw"
+    )
+    return ValueError(f"Standard input has held {kinds}.")
 
 
 def _rate(text: str) -> float:

@@ -119,8 +119,9 @@ def frame_milliseconds(
 ) -> list[list[float]]:
     """Times of one frame at batch 1 on one thread of the CPU, the networks taking turns.
 
-    Taking turns lets a machine that is slow for a moment slow all of them alike: compare the figures with each other,
-    not with those of another run.
+    Taking turns, in another order each time, lets a machine that is slow for a moment slow all of them alike: compare
+    the figures with each other, not with those of another run. In one order, whoever comes after the largest network
+    would be the one that has to wait on a busy machine.
 
     Args:
         networks: the networks; they are moved to the CPU for the measurement and back.
@@ -134,14 +135,15 @@ def frame_milliseconds(
     threads = torch.get_num_threads()
     frame = torch.zeros(1, *image_shape)
     times: list[list[float]] = [[] for _ in networks]
+    order = np.random.default_rng(0)
     torch.set_num_threads(1)
     try:
         with eval_mode(*(network.cpu() for network in networks)):
             for _ in range(_WARM_UP + repeats):
-                for network, row in zip(networks, times, strict=True):
+                for place in order.permutation(len(networks)):
                     start = time.perf_counter()
-                    network(frame)
-                    row.append(1000 * (time.perf_counter() - start))
+                    networks[place](frame)
+                    times[place].append(1000 * (time.perf_counter() - start))
     finally:
         torch.set_num_threads(threads)
         for network, device in zip(networks, devices, strict=True):

@@ -104,6 +104,4 @@ def unit(values: Tensor, dim: int) -> Tensor:
     """Divide vectors by their L2 norm, whatever their scale; a vector of zeros stays zero."""
     # a small vector would fall under the absolute epsilon of normalize(), and its squares out of float32
     largest = values.detach().abs().amax(dim=dim, keepdim=True)
-    scaled = values / largest.masked_fill(largest == 0, 1)
-    norm = torch.linalg.vector_norm(scaled, dim=dim, keepdim=True)
-    return scaled / norm.masked_fill(norm == 0, 1)
+    return functional.normalize(values / largest.masked_fill_(largest == 0, 1), dim=dim)

@@ -136,7 +136,7 @@ def head_ellipse(mask: NDArray[np.generic], pixel_size: float | Sequence[float] 
     spacing = np.broadcast_to(np.asarray(pixel_size, dtype=np.float64), 2)
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise ValueError(f"pixel_size must be positive and finite, in mm, got {pixel_size}")
-    inside = np.asarray(mask) != 0
+    inside = np.asarray(mask).astype(bool, copy=False)
     if inside.ndim != 2:
         raise ValueError(f"the mask of a head is 2-D, got shape {inside.shape}")
     if not inside.any():
@@ -144,9 +144,8 @@ def head_ellipse(mask: NDArray[np.generic], pixel_size: float | Sequence[float] 
     places = [np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0)]
     box = [(max(0, found[0] - 1), found[-1] + 2) for found in places]  # with a margin, but for the border of the frame
     region = inside[tuple(slice(*sides) for sides in box)]
-    regions, count = ndimage.label(region)
-    if count > 1:
-        region = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+    if not _is_one_piece(region):
+        region = _without_holes(_largest(region))
     edges = _outline(region) + np.array([first for first, _ in box])
     try:
         return fit_ellipse(edges * spacing)
@@ -154,15 +153,35 @@ def head_ellipse(mask: NDArray[np.generic], pixel_size: float | Sequence[float] 
         return None
 
 
+def _is_one_piece(region: NDArray[np.bool_]) -> bool:
+    """Whether each row is one run of pixels that touches that above: connected and without holes, as most heads are."""
+    present = np.flatnonzero(region.any(axis=1))
+    rows = region[present[0] : present[-1] + 1]  # an empty row between two pieces is no run
+    first, stop = rows.argmax(axis=1), rows.shape[1] - rows[:, ::-1].argmax(axis=1)
+    if (np.count_nonzero(rows, axis=1) != stop - first).any():
+        return False
+    return bool((np.maximum(first[1:], first[:-1]) < np.minimum(stop[1:], stop[:-1])).all())
+
+
+def _largest(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    regions, count = ndimage.label(region)
+    return region if count == 1 else regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+
+
+def _without_holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    around, _ = ndimage.label(np.pad(~region, 1, constant_values=True))
+    return (around != around[0, 0])[1:-1, 1:-1]
+
+
 def _outline(region: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Points midway between pixels of the region and neighbours around it, not those in its holes: [N, 2]."""
-    changes = np.diff(region, axis=1, prepend=False, append=False)
-    if (changes.sum(axis=1) > 2).any():  # a row in several pieces: there may be holes
-        around, _ = ndimage.label(np.pad(~region, 1, constant_values=True))
-        region = (around != around[0, 0])[1:-1, 1:-1]
-        changes = np.diff(region, axis=1, prepend=False, append=False)
-    across, down = np.argwhere(changes[:, 1:-1]), np.argwhere(np.diff(region, axis=0))
+    """Points midway between pixels of the region and neighbours around it: [N, 2]."""
+    across, down = _places(np.diff(region, axis=1)), _places(np.diff(region, axis=0))
     return np.concatenate([np.add(across, (0.0, 0.5)), np.add(down, (0.5, 0.0))])
+
+
+def _places(values: NDArray[np.bool_]) -> NDArray[np.intp]:
+    # np.argwhere, eight times as fast
+    return np.stack(np.unravel_index(np.flatnonzero(values), values.shape), axis=1)
 
 
 def head_circumference(mask: NDArray[np.generic], pixel_size: float | Sequence[float] = 1.0) -> float:

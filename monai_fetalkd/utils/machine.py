@@ -1,4 +1,4 @@
-"""Errors of the machine, such as a full disk, told apart from errors of the data."""
+"""Errors of the machine, such as a full disk, told apart from errors of the data; what an error comes down to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from monai_fetalkd.utils.requirements import pip_install
 
-__all__ = ["check_writable", "machine_error", "told", "writing"]
+__all__ = ["check_writable", "first_line", "machine_error", "root_error", "told", "writing"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}  # no quota on Windows
 _OF_THE_MACHINE = _DISK_FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -70,6 +70,41 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def root_error(error: BaseException) -> BaseException:
+    """The error of a component or an expression, without those that MONAI wraps around it for each level of a config.
+
+    Args:
+        error: what came out of a config.
+
+    Returns:
+        The innermost error, which may be the same.
+
+    Example:
+        >>> from monai.bundle import ConfigParser
+        >>> parser = ConfigParser({"folder": "$open('/nowhere')"})
+        >>> try:
+        ...     parser.get_parsed_content("folder")
+        ... except RuntimeError as error:
+        ...     root_error(error)
+        FileNotFoundError(2, 'No such file or directory')
+    """
+    while type(error) is RuntimeError and error.__cause__ is not None and _raised_by_monai(error):
+        error = error.__cause__
+    return error
+
+
+def first_line(error: BaseException) -> str:
+    r"""What the root of an error says, as part of a sentence: its first line, or its type where it says nothing.
+
+    Example:
+        >>> first_line(KeyError()), first_line(ValueError("too wide. \nSee ..."))
+        ('KeyError', 'too wide')
+    """
+    error = root_error(error)
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .") if lines else type(error).__name__
+
+
 def told(error: BaseException) -> str:
     """An error in a sentence; Python's own of a file come as numbers, ``[Errno 13] Permission denied: 'a.json'``.
 
@@ -117,3 +152,10 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         raise OSError(
             f"The folder '{folder}' cannot be written ({error.strerror}): choose another, or mend its rights."
         ) from error
+
+
+def _raised_by_monai(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("monai.")

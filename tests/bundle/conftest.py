@@ -4,6 +4,7 @@ import contextlib
 import copy
 import logging
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,12 @@ def training() -> dict:
 
 
 @pytest.fixture(scope="session")
+def measured(training) -> dict:
+    """The same with the summary: what is left out is the report, which takes most of the time of a tiny run."""
+    return {"run": [*training["run"], "@run_summary"]}
+
+
+@pytest.fixture(scope="session")
 def bundle_dir(project_dir) -> Path:
     return project_dir / "bundle"
 
@@ -69,7 +76,7 @@ def frames_dir(tmp_path_factory) -> Path:
 
 
 @contextlib.contextmanager
-def _monai_bundle() -> Iterator[None]:
+def monai_bundle() -> Iterator[None]:
     """Be ``python -m monai.bundle``, and undo what a run sets for its process: log handlers, who prints errors."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -83,7 +90,7 @@ def _monai_bundle() -> Iterator[None]:
     root.setLevel(level)
 
 
-def _workflow(bundle_dir: Path, *configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
+def make_workflow(bundle_dir: Path, *configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
     tiny = copy.deepcopy(_TINY) if "train.json" in configs else {}
     return ConfigWorkflow(
         config_file=[str(bundle_dir / "configs" / config) for config in configs],
@@ -107,9 +114,9 @@ def workflow(bundle_dir, frames_dir, tmp_path):
 
     def build(*configs: str, kind: str = "train", **overrides) -> ConfigWorkflow:
         given = {"output_dir": str(tmp_path / "out"), "dataset_dir": str(frames_dir / "planes.csv"), **overrides}
-        return _workflow(bundle_dir, *configs, kind=kind, **given)
+        return make_workflow(bundle_dir, *configs, kind=kind, **given)
 
-    with _monai_bundle():
+    with monai_bundle():
         yield build
 
 
@@ -124,11 +131,12 @@ def run(workflow):
 
 
 @pytest.fixture(scope="session")
-def trained_once(bundle_dir, frames_dir, tmp_path_factory) -> Path:
-    """The folder of a finished run of ``train.json`` with the defaults of ``run``; not to be written to."""
+def trained_once(bundle_dir, frames_dir, measured, tmp_path_factory) -> Path:
+    """The folder of a finished run of ``train.json``, without a report; not to be written to."""
     folder = tmp_path_factory.mktemp("trained") / "out"
-    with _monai_bundle():
-        _run(_workflow(bundle_dir, "train.json", output_dir=str(folder), dataset_dir=str(frames_dir / "planes.csv")))
+    with monai_bundle():
+        given = {"output_dir": str(folder), "dataset_dir": str(frames_dir / "planes.csv"), **measured}
+        _run(make_workflow(bundle_dir, "train.json", **given))
     return folder
 
 
@@ -155,6 +163,23 @@ def arguments(bundle_dir, frames_dir, tiny):
         return [*launcher, "-m", "monai.bundle", "run", "--config_file", files, *options, *more]
 
     return line
+
+
+@pytest.fixture
+def monai_command(monkeypatch, capfd):
+    """What ``python -m monai.bundle`` with these words writes to standard error, in this process."""
+
+    def call(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", *map(str, words)])
+        capfd.readouterr()
+        with monai_bundle():
+            try:
+                runpy.run_module("monai.bundle", run_name="__main__")
+            except Exception as error:
+                sys.excepthook(type(error), error, error.__traceback__)  # as the interpreter does at the end
+        return capfd.readouterr().err
+
+    return call
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -247,12 +246,10 @@ def test_it_works_for_workflows_made_from_python(config, monkeypatch):
 
 
 @pytest.mark.parametrize(("item", "value"), [("teacher#epoch", "7"), ("teacher#epochs", "two"), ("output_dir", "True")])
-def test_on_the_command_line_it_is_one_sentence(config, item, value):
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), f"--{item}", value]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert "Traceback" not in told.stderr
-    assert told.stderr.strip().splitlines()[-1].startswith(f"error: {'Nothing uses ' if value == '7' else ''}'{item}'")
+def test_on_the_command_line_it_is_one_sentence(config, monai_command, item, value):
+    told = monai_command("run", "--config_file", config, f"--{item}", value)
+    assert "Traceback" not in told
+    assert told.strip().splitlines()[-1].startswith(f"error: {'Nothing uses ' if value == '7' else ''}'{item}'")
 
 
 def test_it_is_for_configs_alone():

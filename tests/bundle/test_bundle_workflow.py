@@ -211,8 +211,8 @@ def effective_before(effective, flow) -> bool:
         return False
 
 
-def test_training_goes_on_with_what_was_set(workflow, tmp_path):
-    flow = workflow("train.json")
+def test_training_goes_on_with_what_was_set(workflow, training, tmp_path):
+    flow = workflow("train.json", **training)
     flow.initialize()
     flow.max_epochs = 2
     flow.train_dataset_data = rows(flow, count=16)

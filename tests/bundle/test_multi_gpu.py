@@ -1,4 +1,4 @@
-"""The overlays for several processes: forked ranks here, started by torchrun in test_torchrun.py."""
+"""The overlays for several processes: ranks of the tests here, started by torchrun in test_torchrun.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 
 from monai_fetalkd.evaluation.scores import read_predictions
 from monai_fetalkd.networks import student_resnet
+
+from .conftest import monai_bundle
 
 # normalised frame by frame, so that a share of a batch changes nothing
 BY_FRAME = {
@@ -40,7 +42,8 @@ def train(run, in_ranks):
     def go(ranks: int, folder, *configs, **overrides):
         def one_rank():
             given = {"device": "$join_ranks()", "output_dir": str(folder), **overrides}
-            run(*(configs or ("train.json", "multi_gpu_train.json")), **given)
+            with monai_bundle():
+                run(*(configs or ("train.json", "multi_gpu_train.json")), **given)
 
         in_ranks(one_rank, size=ranks)
         return folder

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_fetalkd.bundle.process import root_error
 from monai_fetalkd.networks import student_resnet
 from monai_fetalkd.utils.checkpoints import load_weights, save_weights
+from monai_fetalkd.utils.machine import root_error
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -36,15 +34,14 @@ def test_no_file_names_a_path_of_the_machine_that_made_it(bundle_dir):
 
 
 @pytest.mark.parametrize("overlay", [[], ["ultrasound.json"]])
-def test_a_folder_of_frames_is_classified_without_training(bundle_dir, tmp_path, overlay):
+def test_a_folder_of_frames_is_classified_without_training(bundle_dir, monai_command, tmp_path, overlay):
     (tmp_path / "frames").mkdir()
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 256, (60, 80), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "frames" / f"{number}.png")
     configs = [str(bundle_dir / "configs" / name) for name in ("inference.json", *overlay)]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root"]
-    options = ["--dataset_dir", str(tmp_path / "frames"), "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
-    subprocess.run([*command, str(bundle_dir), *options], check=True, capture_output=True)
+    options = ["--dataset_dir", tmp_path / "frames", "--output_dir", tmp_path / "out", "--device", "cpu"]
+    monai_command("run", "--config_file", configs, "--bundle_root", bundle_dir, *options)
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert [sum(map(float, row[1:])) for row in rows] == pytest.approx([1, 1], abs=1e-5)

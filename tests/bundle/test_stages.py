@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_fetalkd.bundle.stages import StageSettings, one_cycle, supervised_stage
+from monai_fetalkd.bundle.stages import StageSettings, one_cycle, training_stage
 
 
 def test_groups_with_rates_of_their_own_keep_their_ratio_over_the_cycle():
@@ -29,7 +29,7 @@ def test_a_student_alone_learns_from_labels_as_a_distilled_one_does(tmp_path):
 
     label = torch.stack([torch.ones(1, 4), torch.full((1, 4), -100.0)])  # the second item has none
     batch = {"image": torch.rand(2, 1, 4), "label": label.to(torch.int16)}
-    stage = supervised_stage(
+    stage = training_stage(
         StageSettings("cpu", tmp_path),
         "student",
         torch.nn.Conv1d(1, 1, 1),

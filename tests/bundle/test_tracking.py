@@ -23,8 +23,8 @@ def metrics(folder):
     }
 
 
-def test_training_is_tracked(run, tmp_path):
-    run("train.json", tracking="mlflow", **{"train#epochs": 2})
+def test_training_is_tracked(run, training, tmp_path):
+    run("train.json", tracking="mlflow", **training, **{"train#epochs": 2})
     found = metrics(tmp_path / "out")
     assert len(found["accuracy"]) == 2
     assert {"macro_auroc", "negative_log_likelihood", "train_loss"} <= set(found)

@@ -243,8 +243,8 @@ def test_a_mistake_ends_in_one_sentence_and_loses_nothing(run, frames_dir, tmp_p
     assert (models / "model.pt").read_text() == "the student of last week"
 
 
-def test_quiet_keeps_the_table_and_drops_the_rest(run, tmp_path, capsys):
-    run(quiet=True)
+def test_quiet_keeps_the_table_and_drops_the_rest(run, measured, tmp_path, capsys):
+    run(quiet=True, **measured)
     printed = capsys.readouterr().out
     assert "| teacher " in printed
     assert "epoch" not in printed
@@ -266,7 +266,12 @@ def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arg
     whole = command(tmp_path / "whole", *epochs)
     assert whole.returncode == 0, whole.stderr
     resume: list[str] = []
-    for stage in ("teacher  epoch 1/2", "student alone  epoch 2/4", "attention  epoch 1/2", "distillation  epoch 1/2"):
+    for stage in (
+        "teacher  epoch 1/2",
+        "student, from scratch  epoch 2/4",
+        "attention  epoch 1/2",
+        "distillation  epoch 1/2",
+    ):
         process = subprocess.Popen(
             arguments(tmp_path / "killed", *epochs, *resume),
             stdout=subprocess.DEVNULL,

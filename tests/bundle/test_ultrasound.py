@@ -148,9 +148,9 @@ def test_training_and_inference_prepare_frames_alike(workflow, pictures):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_any_source_goes_straight_into_the_configs(run, pictures, tmp_path, cached):
+def test_any_source_goes_straight_into_the_configs(run, measured, pictures, tmp_path, cached):
     overrides = {"cache_dir": str(tmp_path / "cache")} if cached else {}
-    run("train.json", "ultrasound.json", dataset_dir=str(pictures), **overrides)
+    run("train.json", "ultrasound.json", dataset_dir=str(pictures), **measured, **overrides)
     summary = json.loads((tmp_path / "out" / "eval" / "metrics.json").read_text())
     assert len(summary["networks"]) == 3
     assert (len(list((tmp_path / "cache").glob("*.pt"))) == 36) == cached

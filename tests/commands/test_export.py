@@ -42,13 +42,19 @@ def test_the_files_of_a_training_are_exported_and_told(command, tmp_path, capsys
 
     assert command("--overwrite", "--agreement", "0.5", "--set", "image_size=[48,48]", "split=validation") == 0
     told = capsys.readouterr()
-    assert not re.search("INFO|constant folding", told.err)
+    assert not re.search("INFO|WARNING|constant folding", told.err)
+    assert "layer1, 12 x 12" in told.out
     content = json.loads((tmp_path / "exported" / "export.json").read_text())
     for name in ("student.onnx", "student.pt2", "student.int8.onnx"):
         size = (tmp_path / "exported" / name).stat().st_size
         (line,) = [line for line in told.out.splitlines() if line.startswith(f"{name} ")]
         figures = content[name]
-        assert line.split()[1:] == [f"{size:,}", f"{figures['agreement']:.2%}", f"{figures['accuracy']:.3f}"]
+        answered = content["threshold"]["int8" if "int8" in name else "float32"]
+        assert line.split()[1:] == [
+            f"{size:,}",
+            f"{figures['agreement']:.2%}",
+            *(f"{value:.3f}" for value in (figures["accuracy"], answered["coverage"], answered["accuracy"])),
+        ]
     assert content["split"] == "validation"
     assert content["student.int8.onnx"]["least_agreement"] == 0.5
     assert Recognizer(tmp_path / "exported" / "student.int8.onnx").preprocessing.size == (48, 48)

@@ -114,6 +114,7 @@ def test_where_no_frame_can_be_decoded_the_status_is_1(model, tmp_path, capsys):
         (["LOOP", "--smoothing", "-1"], "0 or more"),
         (["LOOP", "--threshold", "2"], "from 0 to 1"),
         (["LOOP", "--overlay", "loop.mov"], r".mp4 or .gif"),
+        (["LOOP", "--timeline", "loop.pdf"], ".png"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(model, loop, capsys, options, message):
@@ -122,6 +123,14 @@ def test_a_mistake_is_told_in_one_sentence(model, loop, capsys, options, message
     assert captured.err.startswith("error: ")
     assert message in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(("options", "told"), [((), "PNG or JPEG"), (("--raw", "56x40"), "no byte")])
+def test_standard_input_without_a_frame_is_told(model, options, told):
+    data = b"" if options else b"DICM or whatever it is"
+    process = run_without_torch(["stream", model, "-", *options], input=data, text=False)
+    assert process.returncode == 1
+    assert told in process.stderr.decode()
 
 
 @pytest.mark.parametrize("option", [("--fps", "0"), ("--fps", "nan"), ("--raw", "960"), ("--raw", "axb")])
@@ -198,7 +207,7 @@ def test_what_the_best_frame_holds_is_what_the_file_holds(model, tmp_path, capsy
 @pytest.mark.parametrize("option", ["--timeline", "--overlay", "--best"])
 def test_a_file_that_cannot_be_written_is_told_before_the_first_frame(model, loop, tmp_path, capsys, option):
     (tmp_path / "file").touch()
-    path = str(tmp_path / "file" / "loop.gif")
+    path = str(tmp_path / "file" / ("loop.png" if option == "--timeline" else "loop.gif"))
     assert main(["stream", model, loop, option, path]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -207,7 +216,7 @@ def test_a_file_that_cannot_be_written_is_told_before_the_first_frame(model, loo
 
 @pytest.mark.parametrize("option", ["--timeline", "--overlay"])
 def test_a_figure_of_an_earlier_loop_does_not_outlive_a_stream_without_answers(model, tmp_path, option):
-    path = tmp_path / "loop.gif"
+    path = tmp_path / ("loop.png" if option == "--timeline" else "loop.gif")
     path.write_text("of an earlier patient")
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from monai_fetalkd.__main__ import main
 from monai_fetalkd.evaluation.scores.predictions import read_predictions
+from monai_fetalkd.evaluation.study import workers as workers_of_studies
 from monai_fetalkd.ultrasound.data import PLANE_NAMES
 from monai_fetalkd.ultrasound.data.datalist import load_datalist
 
@@ -35,6 +37,14 @@ ARMS = {
     "stage 1": {"stage": "attention", "teacher": "teacher", "scored": False},
     "two stages": {"stage": "train", "teacher": "teacher", "start_from": "stage 1"},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers(processes):
+    """Workers from the server of the tests begin as those that are spawned do, without importing torch anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers_of_studies, "multiprocessing", SimpleNamespace(get_context=lambda method: processes))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import subprocess
-import sys
-
 import pytest
 import torch
+from ignite.engine import Events
 from monai.data import CacheDataset, DataLoader
 from monai.networks.nets import UNet
 from monai.transforms import RandFlipd
@@ -118,24 +114,25 @@ def test_a_damaged_row_is_computed_again(tmp_path):
     assert rows.read_bytes()[-1] == data[-1] ^ 1
 
 
-_TRAIN = """
-import sys
-from tests.engines.make import make
-trainer, _ = make(sys.argv[1], views=2, epochs=2)
-@trainer.on("ITERATION_COMPLETED")
-def wait():
-    print(trainer.state.iteration, flush=True)
-    if trainer.state.iteration == 3:
-        sys.stdin.read()
-trainer.run()
-"""
+def _train_three_steps(folder, steps, never):
+    trainer, _ = make(folder, views=2, epochs=2)
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def wait():
+        steps.put(trainer.state.iteration)
+        if trainer.state.iteration == 3:
+            never.wait()
+
+    trainer.run()
 
 
-def test_a_killed_run_leaves_what_it_has_stored_to_the_next(tmp_path, project_dir):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": project_dir}
-    with subprocess.Popen([sys.executable, "-c", _TRAIN, str(tmp_path)], **pipes) as process:
-        assert [process.stdout.readline() for _ in range(3)] == [b"1\n", b"2\n", b"3\n"]
-        process.send_signal(signal.SIGKILL)
+def test_a_killed_run_leaves_what_it_has_stored_to_the_next(tmp_path, processes):
+    steps, never = processes.Queue(), processes.Event()
+    process = processes.Process(target=_train_three_steps, args=(str(tmp_path), steps, never))
+    process.start()
+    assert [steps.get(timeout=60) for _ in range(3)] == [1, 2, 3]
+    process.kill()
+    process.join()
     trainer, seen = run(tmp_path)
     assert seen.calls == [1, 2]  # the first batch of the run, and the one that was never reached
     assert_equal_weights(trainer, run()[0])
@@ -147,10 +144,9 @@ def _run_and_save(folder, path, barrier):
     torch.save(trainer.network.state_dict(), path)
 
 
-def test_processes_train_from_one_store_at_the_same_time(tmp_path):
-    context = multiprocessing.get_context("fork")
-    barrier, paths = context.Barrier(3), [tmp_path / f"{rank}.pt" for rank in range(3)]
-    ranks = [context.Process(target=_run_and_save, args=(tmp_path / "targets", path, barrier)) for path in paths]
+def test_processes_train_from_one_store_at_the_same_time(tmp_path, processes):
+    barrier, paths = processes.Barrier(3), [tmp_path / f"{rank}.pt" for rank in range(3)]
+    ranks = [processes.Process(target=_run_and_save, args=(tmp_path / "targets", path, barrier)) for path in paths]
     for rank in ranks:
         rank.start()
     for rank in ranks:

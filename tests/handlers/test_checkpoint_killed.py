@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -44,9 +41,8 @@ def kill():
 
 
 def train_until_killed(folder, kind, moment):
-    """What the other process runs, on as many threads as the tests: their number decides how sums are rounded."""
-    torch.set_num_threads(1)
-    stage = stage_of(Path(folder), kind)
+    """What the other process runs."""
+    stage = stage_of(folder, kind)
 
     def at_step(engine):
         if engine.state.iteration == STEP:
@@ -60,16 +56,11 @@ def train_until_killed(folder, kind, moment):
 
 @pytest.mark.parametrize("moment", ["step", "write"])
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_killed_process_is_resumed_as_if_it_had_never_been(tmp_path, project_dir, kind, moment):
-    code = f"from {__name__} import train_until_killed as train; train(*__import__('sys').argv[1:])"
-    killed = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "killed", kind, moment],
-        cwd=project_dir,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+def test_a_killed_process_is_resumed_as_if_it_had_never_been(tmp_path, processes, kind, moment):
+    killed = processes.Process(target=train_until_killed, args=(tmp_path / "killed", kind, moment))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     whole = stage_of(tmp_path / "whole", kind).run()
     resumed = stage_of(tmp_path / "killed", kind, resume=True, process_seed=9).run()
     assert list(resumed.seen) == [3, 4]

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections import namedtuple
 
 import numpy as np
@@ -97,10 +94,9 @@ def _make_and_write(folder, barrier, first):
         store.write(np.array([index]), rows_of([index]))
 
 
-def test_processes_make_and_write_one_store_at_the_same_time(folder):
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(4)
-    writers = [context.Process(target=_make_and_write, args=(folder, barrier, first)) for first in (0, 0, 0, 20)]
+def test_processes_make_and_write_one_store_at_the_same_time(folder, processes):
+    barrier = processes.Barrier(4)
+    writers = [processes.Process(target=_make_and_write, args=(folder, barrier, first)) for first in (0, 0, 0, 20)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -112,27 +108,24 @@ def test_processes_make_and_write_one_store_at_the_same_time(folder):
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-_WRITE_FOREVER = """
-import sys
-import numpy as np
-from monai_fetalkd.targets import TargetStore
+LARGE_ROW = np.dtype([("crc32", "<u4"), ("values", "u1", (400_000,))])
 
-row = np.dtype([("crc32", "<u4"), ("values", "u1", (400_000,))])
-store = TargetStore(sys.argv[1], row, 8, {})
-print("ready", flush=True)
-while True:
-    for value in range(256):
+
+def _write_forever(folder, ready):
+    store = TargetStore(folder, LARGE_ROW, 8, {})
+    ready.set()
+    for value in itertools.cycle(range(256)):
         store.write(np.arange(8), np.full((8, 400_000), value, np.uint8))
-"""
 
 
-def test_after_a_kill_every_row_is_whole_or_absent(folder, project_dir):
-    row = np.dtype([("crc32", "<u4"), ("values", "u1", (400_000,))])
-    command = [sys.executable, "-c", _WRITE_FOREVER, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=project_dir) as writer:
-        assert writer.stdout.readline() == b"ready\n"
-        writer.send_signal(signal.SIGKILL)
-    store = TargetStore(folder, row, 8, {})
+def test_after_a_kill_every_row_is_whole_or_absent(folder, processes):
+    ready = processes.Event()
+    writer = processes.Process(target=_write_forever, args=(folder, ready))
+    writer.start()
+    assert ready.wait(60)
+    writer.kill()
+    writer.join()
+    store = TargetStore(folder, LARGE_ROW, 8, {})
     rows, whole = store.read(np.arange(8))
     assert all(len(set(values.tolist())) == 1 for values in rows[whole])
     store.write(np.arange(8), rows)

@@ -84,7 +84,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
         },
         **_settings(train, trainer),
         "alone": {
-            "_target_": "monai_fetalkd.bundle.stages.supervised_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
             "train_data_loader": f"$kd.bundle.distil.views.loader_of_views(@{trainer.arguments['train_data_loader']})",
@@ -92,7 +92,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
             "start_from": "@distil#student#initial",
         },
         "under_teacher": {
-            "_target_": "monai_fetalkd.bundle.stages.distillation_stage",
+            "_target_": "monai_fetalkd.bundle.stages.training_stage",
             "_mode_": "callable",
             **shared,
             "network": "@distil#student#network",
@@ -122,7 +122,7 @@ def overlay_config(plan: DistillationPlan, folder: Path) -> dict[str, Any]:
             "network": "$copy.deepcopy(@distil#student#network)",
             "ckpt": "$@distil#ckpt_dir + '/baseline.pt'",
             "epochs": "$@distil#attention#epochs + @distil#distillation#epochs",
-            "trainer": _stage("alone", "student alone", "baseline", network="@distil#baseline#network"),
+            "trainer": _stage("alone", "student, alone", "baseline", network="@distil#baseline#network"),
         },
         "attention": {
             "ckpt": "$@distil#ckpt_dir + '/attention.pt'",

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from monai_fetalkd.bundle.process import first_line
 from monai_fetalkd.utils.checkpoints import load_weights
+from monai_fetalkd.utils.machine import first_line
 
 from .config import Component, Config, read_file
 from .heads import Head, head_of, label_loss_of

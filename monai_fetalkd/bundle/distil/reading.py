@@ -16,8 +16,8 @@ from monai.handlers import CheckpointLoader
 from packaging.version import Version
 from torch import nn
 
-from monai_fetalkd.bundle.process import first_line
-from monai_fetalkd.bundle.stages import distillation_stage, supervised_stage
+from monai_fetalkd.bundle.stages import training_stage
+from monai_fetalkd.utils.machine import first_line
 
 from .config import Component, Config, read_file
 
@@ -214,7 +214,7 @@ def _metadata(root: Path) -> dict[str, Any]:
 
 
 def _trainer(train: Config) -> Component:
-    found = [one for one in train.components() if _is(one, SupervisedTrainer, distillation_stage, supervised_stage)]
+    found = [one for one in train.components() if _is(one, SupervisedTrainer, training_stage)]
     if not found:
         others = [one.name for one in train.components() if one.id.split("#")[-1] == "trainer"]
         what = f"its trainer is {others[0]}" if others else "it has none"

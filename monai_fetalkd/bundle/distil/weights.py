@@ -14,9 +14,9 @@ from monai.networks.utils import eval_mode
 from monai.transforms import EnsureChannelFirst, LoadImage
 from torch import Tensor, nn
 
-from monai_fetalkd.bundle.process import first_line
 from monai_fetalkd.bundle.workflow import quiet_readers
 from monai_fetalkd.utils.checkpoints import is_torchscript, load_weights
+from monai_fetalkd.utils.machine import first_line
 
 from .config import Config, read_file
 from .pairing import pair_layers

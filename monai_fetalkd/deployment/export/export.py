@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import version as distribution_version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ from monai_fetalkd.utils.checkpoints import load_weights
 from monai_fetalkd.utils.files import written_whole
 from monai_fetalkd.utils.machine import check_writable
 
-from .formats import NetworkWithAttention, trace, usable_weight_bits, write_int8, write_onnx, write_program
+from .formats import (
+    NetworkWithAttention,
+    attention_layer,
+    trace,
+    usable_weight_bits,
+    write_int8,
+    write_onnx,
+    write_program,
+)
 from .verification import check_preprocessing, check_same_network, compare_logits, logits_of
 
 __all__ = ["Export"]
@@ -71,13 +79,15 @@ class Export:
         class_names: the class table.
         image_shape: channels and size of a frame, such as ``(1, 224, 224)``.
         output_dir: folder for the files; made where it does not exist.
-        attention_layer: layer of the attention output.
+        layers: hidden layers, from the first to the last; the attention output is that of the last one with at least
+            7 x 7 positions, or of the one that has the most.
         weight_bits: of the INT8 file: 7 for processors without VNNI, 8 for others, None for what fits this machine.
         agreement: least share of frames on which INT8 decides as float32 does.
         target: share of right answers that the threshold is chosen for.
         settings: what belongs into the report (data, seed, versions); plain values, written as they are.
         split: what the frames of ``loader`` are called.
         licence: of the exported network.
+        version: of the exported network; None for none.
         overwrite: whether an older export in ``output_dir`` may be replaced.
     """
 
@@ -92,13 +102,14 @@ class Export:
         class_names: Sequence[str],
         image_shape: Sequence[int],
         output_dir: str | PathLike[str],
-        attention_layer: str = "layer4",
+        layers: Sequence[str] = ("layer1", "layer2", "layer3", "layer4"),
         weight_bits: int | None = None,
         agreement: float = 0.98,
         target: float = 0.95,
         settings: Mapping[str, object] | None = None,
         split: str = "testing",
         licence: str = "Apache-2.0",
+        version: str | None = None,
         overwrite: bool = False,
     ) -> None:
         self.network = network
@@ -111,13 +122,14 @@ class Export:
         self.class_names = tuple(class_names)
         self.image_shape = tuple(image_shape)
         self.output_dir = Path(output_dir)
-        self.attention_layer = attention_layer
+        self.layers = tuple(layers)
         self.weight_bits = usable_weight_bits(weight_bits)
         self.agreement = agreement
         self.target = target
         self.settings = dict(settings or {})
         self.split = split
         self.licence = licence
+        self.version = version
         self.overwrite = overwrite
 
     def __call__(self) -> dict[str, Any]:
@@ -140,6 +152,8 @@ class Export:
         self.network.cpu().eval()
         frames = [np.asarray(item[CommonKeys.IMAGE]) for item in self.calibration]
         content = self._about()
+        layer, grid = attention_layer(self.network, self.layers, self.image_shape)
+        content["attention"] = {"layer": layer, "grid": list(grid)}
         content["preprocessing"]["max_difference"] = check_preprocessing(
             self.preprocessing, self.calibration.data, frames
         )
@@ -171,11 +185,12 @@ class Export:
             "checkpoint_sha256": _sha256(self.ckpt),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "licence": self.licence,
+            "version": self.version,
             "class_names": list(self.class_names),
             "preprocessing": self.preprocessing.to_dict(),
             "split": self.split,
             "settings": self.settings,
-            "versions": {"monai_fetalkd": __version__, **{name: version(name) for name in _DISTRIBUTIONS}},
+            "versions": {"monai_fetalkd": __version__, **{name: distribution_version(name) for name in _DISTRIBUTIONS}},
         }
 
     def _temperature_and_threshold(self) -> dict[str, Any]:
@@ -202,15 +217,17 @@ class Export:
             "threshold": json.dumps(content["threshold"]["value"]),
             "input": "image",
             "outputs": json.dumps(_OUTPUTS),
+            "attention_layer": content["attention"]["layer"],
             **{name: content["versions"][name] for name in ("monai_fetalkd", "torch", "monai")},
             **{name: content[name] for name in ("created", "licence", "checkpoint_sha256")},
+            **({} if self.version is None else {"version": self.version}),
         }
 
     def _write_float32(
         self, float32: Path, program: Path, metadata: Mapping[str, str], content: dict[str, Any]
     ) -> NDArray[np.float32]:
         """Write and verify both, and give the logits of the ONNX file for the frames of the loader."""
-        traced = trace(NetworkWithAttention(self.network, self.attention_layer), self.image_shape)
+        traced = trace(NetworkWithAttention(self.network, content["attention"]["layer"]), self.image_shape)
         write_program(traced, program)
         write_onnx(traced, _OUTPUTS, float32, {**metadata, "precision": "float32"})
         with program.open("rb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,17 @@ from torch.export import Dim, ExportedProgram
 from monai_fetalkd.deployment.runtime.processor import adds_exactly
 from monai_fetalkd.losses.attention import attention_map
 from monai_fetalkd.taps import FeatureTaps
+from monai_fetalkd.ultrasound.maps import is_fine
 
-__all__ = ["NetworkWithAttention", "trace", "usable_weight_bits", "write_int8", "write_onnx", "write_program"]
+__all__ = [
+    "NetworkWithAttention",
+    "attention_layer",
+    "trace",
+    "usable_weight_bits",
+    "write_int8",
+    "write_onnx",
+    "write_program",
+]
 
 # what has an integer kernel and counts; the attention map is left in float32, it costs next to nothing
 _INTEGER_OPERATIONS = ["Conv", "Gemm", "Add", "MaxPool", "Relu"]
@@ -59,6 +69,40 @@ class NetworkWithAttention(nn.Module):
         attention = attention_map(self.taps.pop()[self.layer])
         # the smallest normal float: where a layer is silent the map is 0, not NaN
         return logits, attention / attention.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+@torch.no_grad()
+def attention_layer(
+    network: nn.Module, layers: Sequence[str], image_shape: Sequence[int]
+) -> tuple[str, tuple[int, int]]:
+    """The layer whose attention is exported: the last one that is fine enough to be shown over a frame.
+
+    Args:
+        network: the network, in eval mode.
+        layers: names of layers, from the first to the last.
+        image_shape: channels and size of a frame.
+
+    Returns:
+        Its name, and the rows and columns of its map. Where no layer has 7 x 7 positions or more, it is the one that
+        has the most.
+
+    Raises:
+        ValueError: when no layer has rows and columns.
+
+    Example:
+        >>> from monai_fetalkd.networks import student_resnet
+        >>> attention_layer(student_resnet(width=2).eval(), ["layer2", "layer3", "layer4"], (1, 128, 128))
+        ('layer3', (8, 8))
+    """
+    taps = FeatureTaps(network, layers, stop=True)
+    with taps:
+        features = network(torch.zeros(1, *image_shape))
+    grids = {name: tuple(attention_map(feature).shape[1:]) for name, feature in features.items()}
+    found = [(name, (grid[0], grid[1])) for name, grid in grids.items() if len(grid) == 2]
+    if not found:
+        raise ValueError(f"No layer of {', '.join(layers)} has rows and columns: name one that has for its attention.")
+    fine = [entry for entry in found if is_fine(entry[1])]
+    return fine[-1] if fine else max(found, key=lambda entry: math.prod(entry[1]))
 
 
 def trace(network: nn.Module, image_shape: Sequence[int]) -> ExportedProgram:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import version as distribution_version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class SegmentationExport:
         output_dir: folder for the files; made where it does not exist.
         settings: what belongs into the report; plain values, written as they are.
         licence: of the exported network.
+        version: of the exported network; None for none.
         overwrite: whether an older export in ``output_dir`` may be replaced.
     """
 
@@ -67,6 +68,7 @@ class SegmentationExport:
         output_dir: str | PathLike[str],
         settings: Mapping[str, object] | None = None,
         licence: str = "Apache-2.0",
+        version: str | None = None,
         overwrite: bool = False,
     ) -> None:
         self.network = network
@@ -79,6 +81,7 @@ class SegmentationExport:
         self.output_dir = Path(output_dir)
         self.settings = dict(settings or {})
         self.licence = licence
+        self.version = version
         self.overwrite = overwrite
 
     def __call__(self) -> dict[str, Any]:
@@ -105,11 +108,12 @@ class SegmentationExport:
         self.network.cpu().eval()
         inputs = [np.asarray(item[CommonKeys.IMAGE]) for item in self.frames]
         difference = check_preprocessing(self.preprocessing, self.frames.data, inputs)
-        versions = {"monai_fetalkd": __version__, **{name: version(name) for name in _DISTRIBUTIONS}}
+        versions = {"monai_fetalkd": __version__, **{name: distribution_version(name) for name in _DISTRIBUTIONS}}
         content: dict[str, Any] = {
             "checkpoint": str(self.ckpt),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "licence": self.licence,
+            "version": self.version,
             "class_names": list(self.class_names),
             "preprocessing": {**self.preprocessing.to_dict(), "max_difference": difference},
             "settings": self.settings,
@@ -124,6 +128,7 @@ class SegmentationExport:
             "outputs": json.dumps(["logits"]),
             **{name: versions[name] for name in ("monai_fetalkd", "torch", "monai")},
             **{name: content[name] for name in ("created", "licence")},
+            **({} if self.version is None else {"version": self.version}),
         }
         with ExitStack() as files:
             float32 = files.enter_context(written_whole(self.output_dir / _FLOAT32))

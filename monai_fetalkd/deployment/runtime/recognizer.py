@@ -6,26 +6,21 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from monai_fetalkd.ultrasound.frames import read_frame
 
-from .metadata import class_names_of, reading_metadata
-from .preprocessing import Preprocessing
+from .network import ExportedNetwork
 from .processor import adds_exactly
-from .sessions import fastest, open_sessions
 
 __all__ = ["Recognizer"]
 
 _LARGEST_LOGIT = 1e6
 
 
-class Recognizer:
+class Recognizer(ExportedNetwork):
     r"""Class probabilities of frames, from a file that ``python -m monai_fetalkd export`` has written.
 
     The file brings everything along: classes, preprocessing, the temperature :math:`T` of
@@ -64,46 +59,26 @@ class Recognizer:
         'Fetal brain'
     """
 
+    task = "classification"
+
     def __init__(self, path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> None:
-        name = os.fspath(path)
-        self.name = Path(name).stem
-        if not os.path.isfile(name):
-            raise FileNotFoundError(f"There is no exported network '{name}'.")
-        sessions = open_sessions(name, backend, threads)
-        self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
-        if self.metadata.get("task") == "segmentation":
-            raise ValueError(f"'{name}' segments frames and tells no planes: `stream` measures heads with it.")
-        self._read_metadata(name)
-        shape = (1, *self.preprocessing.size)
-        if sessions[0].shape != shape:
-            raise ValueError(f"'{name}' prepares frames as {shape}, but takes {sessions[0].shape}: export it anew.")
-        blank = np.zeros((1, *shape), dtype=np.float32)
-        self._session = fastest(sessions, blank)
-        self.backend = self._session.name
+        super().__init__(path, backend, threads)
         if self.metadata.get("weight_bits") == "8" and adds_exactly() is False:
             warnings.warn(
-                f"'{name}' has weights of 8 bits, whose products overflow on this processor: its answers may be wrong. "
-                "Export it with 7 bits (--set weight_bits=7).",
+                f"'{os.fspath(path)}' has weights of 8 bits, whose products overflow on this processor: its answers "
+                "may be wrong. Export it with 7 bits (--set weight_bits=7).",
                 stacklevel=2,
             )
-        self.attention_grid: tuple[int, int] | None = self.explain(blank).shape[1:] if self.attention else None
-        try:
-            classes = self._session(np.repeat(blank, 2, axis=0), "logits").shape[1]
-        except Exception as error:  # a runtime's own: for a fixed batch, or other names
-            raise ValueError(
-                f"'{name}' does not give 'logits' for any number of frames 'image': export it anew."
-            ) from error
-        if classes != len(self.class_names):
-            raise ValueError(
-                f"'{name}' names {len(self.class_names)} classes, but has {classes} logits: export it anew."
-            )
+        self.attention_grid: tuple[int, int] | None = None
+        if self.attention:
+            self.attention_grid = self.explain(np.zeros((1, 1, *self.preprocessing.size), dtype=np.float32)).shape[1:]
 
     def __call__(self, pixels: np.ndarray, region: tuple[int, int, int, int] | None = None) -> np.ndarray:
         """Recognise one frame.
 
         Args:
             pixels: grey levels 0 to 255 of shape ``(H, W)``, of any type.
-            region: where the B-mode picture is, see :class:`Preprocessing`.
+            region: where the B-mode picture is, see :class:`~monai_fetalkd.deployment.runtime.Preprocessing`.
 
         Returns:
             The probabilities of the classes, float64 of shape ``(C,)``.
@@ -173,13 +148,13 @@ class Recognizer:
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
-    def _read_metadata(self, name: str) -> None:
-        with reading_metadata(name):
-            self.class_names = class_names_of(json.loads(self.metadata["class_names"]))
-            self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
-            self.temperature = _temperature(float(self.metadata["temperature"]))
-            self.threshold = _threshold(json.loads(self.metadata["threshold"]))
-            self.attention = "attention" in _outputs(json.loads(self.metadata["outputs"]))
+    def _read_metadata(self) -> None:
+        self.temperature = _temperature(float(self.metadata["temperature"]))
+        self.threshold = _threshold(json.loads(self.metadata["threshold"]))
+        self.attention = "attention" in _outputs(json.loads(self.metadata["outputs"]))
+
+    def _logits_shape(self) -> tuple[int, ...]:
+        return (len(self.class_names),)
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
         expected = (1, *self.preprocessing.size)

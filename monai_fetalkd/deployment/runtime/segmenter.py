@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
 from .letterbox import from_letterbox
-from .metadata import class_names_of, reading_metadata
-from .preprocessing import Preprocessing
-from .sessions import fastest, open_sessions
+from .network import ExportedNetwork, task_of
+from .sessions import open_sessions
 
 __all__ = ["Segmenter", "is_segmentation"]
 
@@ -29,13 +24,10 @@ def is_segmentation(path: str | os.PathLike[str]) -> bool:
         ImportError: when no runtime is installed.
         ValueError: when the file cannot be loaded.
     """
-    name = os.fspath(path)
-    if not os.path.isfile(name):
-        raise FileNotFoundError(f"There is no exported network '{name}'.")
-    return open_sessions(name)[0].metadata.get("task") == "segmentation"
+    return task_of(open_sessions(path)[0].metadata) == Segmenter.task
 
 
-class Segmenter:
+class Segmenter(ExportedNetwork):
     """Masks of frames, from a file that ``python -m monai_fetalkd export`` has written for a segmentation bundle.
 
     The file brings classes and preprocessing along; neither torch nor MONAI is needed. Several threads may share a
@@ -65,26 +57,14 @@ class Segmenter:
         174.2
     """
 
+    task = "segmentation"
+
     def __init__(self, path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> None:
-        name = os.fspath(path)
-        self.name = Path(name).stem
-        if not os.path.isfile(name):
-            raise FileNotFoundError(f"There is no exported network '{name}'.")
-        sessions = open_sessions(name, backend, threads)
-        self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
-        if self.metadata.get("task") != "segmentation":
-            raise ValueError(f"'{name}' is no exported segmentation network.")
-        with reading_metadata(name):
-            self.class_names = class_names_of(json.loads(self.metadata["class_names"]))
-            self.preprocessing = Preprocessing.from_dict(json.loads(self.metadata["preprocessing"]))
+        super().__init__(path, backend, threads)
         if self.preprocessing.crop:
-            raise ValueError(f"'{name}' crops frames to the scan sector, from where masks are not brought back.")
-        blank = np.zeros((1, 1, *self.preprocessing.size), dtype=np.float32)
-        self._session = fastest(sessions, blank)
-        self.backend = self._session.name
-        shape, expected = self.logits(blank).shape, (1, len(self.class_names), *self.preprocessing.size)
-        if shape != expected:
-            raise ValueError(f"'{name}' gives logits {shape}, but its classes and size need {expected}.")
+            raise ValueError(
+                f"'{os.fspath(path)}' crops frames to the scan sector, from where masks are not brought back."
+            )
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Segment one frame.
@@ -114,3 +94,6 @@ class Segmenter:
             The logits, float32 ``[N, C, h, w]``.
         """
         return self._session(inputs, "logits")
+
+    def _logits_shape(self) -> tuple[int, ...]:
+        return (len(self.class_names), *self.preprocessing.size)

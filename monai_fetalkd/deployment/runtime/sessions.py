@@ -60,7 +60,7 @@ class OnnxRuntimeSession:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no class in common but this
-            raise ValueError(f"ONNX Runtime cannot load '{path}': {error}.") from error
+            raise ValueError(_unloadable("ONNX Runtime", path, error)) from error
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         sides = self._session.get_inputs()[0].shape[1:]
         self.shape = tuple(side if isinstance(side, int) else -1 for side in sides)
@@ -97,7 +97,7 @@ class OpenVinoSession:
             model = core.read_model(path)
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
-            raise ValueError(f"OpenVINO cannot load '{path}': {error}.") from error
+            raise ValueError(_unloadable("OpenVINO", path, error)) from error
         entries = model.get_rt_info("framework").astype(dict) if model.has_rt_info("framework") else {}
         self.metadata: Mapping[str, str] = {key: entry.value for key, entry in entries.items()}
         sides = list(model.input(0).partial_shape)[1:]
@@ -118,7 +118,7 @@ BACKENDS = ("auto", *_SESSIONS)
 """What a runtime is chosen by: its name, or "auto"."""
 
 
-def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Session]:
+def open_sessions(path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> list[Session]:
     """Load a network with the runtime of this name, or with each one that is installed.
 
     Args:
@@ -130,18 +130,27 @@ def open_sessions(path: str, backend: str = "auto", threads: int = 1) -> list[Se
         One session, or for "auto" one of each runtime, ONNX Runtime first.
 
     Raises:
+        FileNotFoundError: when there is no such file.
         ImportError: when the runtime, or for "auto" any, is not installed.
         ValueError: when there is no such backend, less than one thread, or the file cannot be loaded.
     """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"There is no exported network '{name}'.")
     if backend not in BACKENDS:
         raise ValueError(f"There is no runtime '{backend}': choose one of {', '.join(BACKENDS)}.")
     if not 1 <= threads <= max(_MOST_THREADS, os.cpu_count() or 1):
         raise ValueError(f"A network runs on one thread or more, {_MOST_THREADS} at most, not on {threads}.")
     wanted = _SESSIONS if backend == "auto" else (backend,)
-    installed = [name for name in wanted if find_spec(name)]
+    installed = [runtime for runtime in wanted if find_spec(runtime)]
     if not installed:
         require("To run exported networks", "onnxruntime" if backend == "auto" else backend)
-    return [_SESSIONS[name](path, threads) for name in installed]
+    return [_SESSIONS[runtime](name, threads) for runtime in installed]
+
+
+def _unloadable(runtime: str, path: str, error: Exception) -> str:
+    reason = str(error).strip().rstrip(".")
+    return f"{runtime} cannot load '{path}': {reason}. Networks are written with `python -m monai_fetalkd export`."
 
 
 def fastest(sessions: Sequence[Session], inputs: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> Session:

@@ -17,14 +17,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBasic, HTTPBearer
 
 from monai_fetalkd import __version__
-from monai_fetalkd.deployment.runtime import Recognizer
+from monai_fetalkd.deployment.runtime import Recognizer, Segmenter
 from monai_fetalkd.ultrasound.frames.isolated import Decoder
 
 from .limits import Limits, Refusal, Slots
 from .metrics import Metrics
 from .middleware import Guard
-from .recognition import describe, recognize_file
-from .responses import Failure, Health, Prediction
+from .responses import Failure, Health, Measurement, Prediction, describe
+from .services import Service, service_of
 from .upload import named, receive
 
 __all__ = ["create_app"]
@@ -63,7 +63,7 @@ _FAILURES = {
 }
 
 
-def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str | None = None) -> FastAPI:
+def create_app(model: Recognizer | Segmenter, limits: Limits | None = None, token: str | None = None) -> FastAPI:
     """Make the server of a model.
 
     ==================== ==============================================================
@@ -78,14 +78,18 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
     as many threads. An upload is in a private temporary file while it is read, and nowhere after.
 
     Args:
-        recognizer: the model.
+        model: what recognises planes, or marks the fetal head.
         limits: what clients may ask for; the defaults of :class:`Limits` where None.
         token: what clients must show, see :class:`~monai_fetalkd.deployment.serve.middleware.Guard`; None for nothing,
             and then clients must address the server as ``localhost``.
 
     Returns:
         An ASGI application.
+
+    Raises:
+        ValueError: when a segmenter has other classes than background and head.
     """
+    service = service_of(model)
     limits = limits or Limits()
     metrics, slots = Metrics(), Slots(limits.under_way)
     workers = ThreadPoolExecutor(max_workers=_DECODERS, thread_name_prefix="recognizer")
@@ -102,7 +106,7 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
 
     app = FastAPI(
         title="monai_fetalkd",
-        summary="Standard planes of fetal ultrasound in a frame or a cine. For research, not a medical device.",
+        summary=f"{service.lead} For research, not a medical device.",
         version=__version__,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
@@ -114,6 +118,7 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
 
     @app.post(
         "/predict",
+        response_model=service.response,
         responses=_failures(*(_FAILURES if token else _FAILURES.keys() - {401})),
         openapi_extra={"requestBody": _UPLOAD},
         dependencies=secured,
@@ -121,24 +126,24 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
     async def predict(
         request: Request,
         pictures: Annotated[bool, Query(description="Whether to send the best frames along, to look at.")] = False,
-    ) -> Prediction:
-        """Recognise the plane of a frame, or of each frame of a cine; nothing is stored."""
+    ) -> Prediction | Measurement:
+        """Answer a frame, or each frame of a cine; nothing is stored."""
         with slots.taken():
             upload = await receive(request, limits)
             start = time.perf_counter()
             loop = asyncio.get_running_loop()
             prediction = await loop.run_in_executor(workers, work, upload, start, pictures)
         for frame in prediction.frames:
-            metrics.frames.labels("no_plane" if frame.plane is None else "plane").inc()
+            metrics.frames.labels(service.outcome(frame)).inc()
         metrics.frames.labels("undecodable").inc(len(prediction.undecodable))
         metrics.seconds.observe(time.perf_counter() - start)
         return prediction
 
-    def work(upload: IO[bytes], start: float, pictures: bool) -> Prediction:
+    def work(upload: IO[bytes], start: float, pictures: bool) -> Prediction | Measurement:
         decoder = decoders.get()
         try:
             with upload, named(upload) as path:
-                return recognize_file(recognizer, path, limits, start, pictures, decoder.open)
+                return service.answer(path, limits, start, pictures, decoder.open)
         finally:
             decoders.put(decoder)
 
@@ -160,21 +165,25 @@ def create_app(recognizer: Recognizer, limits: Limits | None = None, token: str 
         """Tell the counters of the server, in the text format of Prometheus."""
         return Response(metrics.text(), media_type=metrics.content_type)
 
-    _add_page(app, limits, recognizer)
+    _add_page(app, limits, service, str(describe(model)))
     return app
 
 
-def _add_page(app: FastAPI, limits: Limits, recognizer: Recognizer) -> None:
+def _add_page(app: FastAPI, limits: Limits, service: Service, model: str) -> None:
+    folder = files("monai_fetalkd.deployment.serve") / "page"
     values = {
         "megabytes": str(limits.megabytes),
         "frames": f"{limits.frames:,}",
-        "model": html.escape(str(describe(recognizer))),
+        "model": html.escape(model),
+        "title": service.title,
+        "lead": service.lead,
+        "answer": (folder / f"{service.page}.html").read_text(encoding="utf-8"),
     }
-    folder = files("monai_fetalkd.deployment.serve") / "page"
     for path, name, kind in (
-        ("/", "index.html", "text/html"),
+        ("/", "page.html", "text/html"),
         ("/page.css", "page.css", "text/css"),
-        ("/page.js", "page.js", "text/javascript"),
+        ("/page.js", f"{service.page}.js", "text/javascript"),
+        ("/upload.js", "upload.js", "text/javascript"),
     ):
         text = (folder / name).read_text(encoding="utf-8")
         for key, value in values.items():

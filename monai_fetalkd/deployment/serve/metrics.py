@@ -15,7 +15,7 @@ class Metrics:
 
     Attributes:
         requests: requests by path and status.
-        frames: frames by what came of them: ``plane``, ``no_plane`` or ``undecodable``.
+        frames: frames by what came of them: ``plane`` or ``no_plane``, ``head`` or ``no_head``, or ``undecodable``.
         seconds: time from the last byte of an upload to its answer.
     """
 

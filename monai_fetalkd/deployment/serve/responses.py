@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-__all__ = ["Attention", "Best", "Failure", "FrameAnswer", "Health", "Model", "Picture", "Prediction", "Segment"]
+from monai_fetalkd.deployment.runtime import Recognizer, Segmenter
+
+__all__ = [
+    "Attention",
+    "Best",
+    "Circumference",
+    "Ellipse",
+    "Failure",
+    "FrameAnswer",
+    "HeadFrame",
+    "HeadPicture",
+    "Health",
+    "Measurement",
+    "Model",
+    "Picture",
+    "Prediction",
+    "Segment",
+    "describe",
+]
 
 
 class FrameAnswer(BaseModel):
@@ -43,7 +61,7 @@ class Attention(BaseModel):
         description="Top, left, bottom and right of these values in the frame, in pixels; they may reach beyond it."
     )
     outline: list[tuple[float, float]] = Field(
-        description="Corners of the scan sector in the frame, as x and y in pixels: what the network has seen."
+        description="Corners of the scan sector in the frame, as x and y in pixels: outside of it there is no anatomy."
     )
 
 
@@ -99,6 +117,76 @@ class Prediction(BaseModel):
         description="Where asked for, all frames that can be read: large the best ones, or the most probable one where "
         "no plane was found; small the others."
     )
+    ms: float = Field(description="Milliseconds from the last byte of the upload to this answer.", ge=0)
+
+
+def describe(model: Recognizer | Segmenter) -> Model:
+    """Which model it is that answers."""
+    told = model.metadata
+    return Model(
+        name=model.name,
+        version=told.get("version"),
+        exported=told.get("created"),
+        checkpoint=told.get("checkpoint_sha256"),
+        precision=told.get("precision"),
+        runtime=model.backend,
+        attention_grid=model.attention_grid if isinstance(model, Recognizer) else None,
+    )
+
+
+class Ellipse(BaseModel):
+    """The ellipse fitted to the mask of a head, in pixels of its frame."""
+
+    center: tuple[float, float] = Field(description="Row and column.")
+    semi_axes: tuple[float, float] = Field(description="The longer and the shorter one.")
+    angle: float = Field(description="Of the longer axis, in radians from the row axis towards the column axis.")
+
+
+class HeadFrame(BaseModel):
+    """The head in one frame."""
+
+    frame: int = Field(description="Index of the frame in its file.", ge=0)
+    time_ms: float | None = Field(description="Time since the first frame of its cine, where the file tells.")
+    circumference: float | None = Field(description="Length of the ellipse; null where there is no head.")
+    unit: str = Field(description="mm, or pixels where the file does not tell the size of a pixel.")
+    ellipse: Ellipse | None = Field(description="Null where there is no head.")
+    ms: float = Field(description="Milliseconds of decoding, network and fit.", ge=0)
+
+
+class Circumference(BaseModel):
+    """The head circumference over the frames of a cine in which a head was found."""
+
+    median: float
+    smallest: float
+    largest: float
+    unit: str
+    frames: int = Field(description="How many frames they are of.", gt=0)
+
+
+class HeadPicture(BaseModel):
+    """A frame to look at, with what was found in it."""
+
+    frame: int = Field(ge=0)
+    width: int = Field(description="Of the frame, in pixels; the picture may be smaller.", gt=0)
+    height: int = Field(gt=0)
+    source: str = Field(description="The picture as a data URI.")
+    mask: str = Field(
+        description="The mask as a data URI, of the same size: in colour where the head is, else transparent."
+    )
+    outline: list[tuple[float, float]] = Field(description="Points of the ellipse in the frame, as x and y in pixels.")
+
+
+class Measurement(BaseModel):
+    """The answer of a model that marks the fetal head."""
+
+    classes: list[str] = Field(description="The class table of the model.")
+    frames: list[HeadFrame] = Field(description="One answer a frame, less those that cannot be read.")
+    undecodable: list[int] = Field(description="Indices of the frames that cannot be read.")
+    circumference: Circumference | None = Field(
+        description="Null where no head was found, or where frames differ in whether they tell the size of a pixel."
+    )
+    model: Model
+    pictures: list[HeadPicture] = Field(description="Where asked for, all frames that can be read.")
     ms: float = Field(description="Milliseconds from the last byte of the upload to this answer.", ge=0)
 
 

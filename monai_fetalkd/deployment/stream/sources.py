@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from .pipes import PIPE_SIZE, iterate_pictures, iterate_raw
 from .video import open_video
 
 __all__ = ["open_source"]
+
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -69,12 +72,19 @@ def open_source(name: str, fps: float | None = None, raw: tuple[int, int] | None
             rows = find_frames(name)
             if not rows:
                 raise ValueError(f"There are no frames in the folder '{name}', such as .png, .jpg or DICOM files.")
+            _tell_left_out(name, {row["image"] for row in rows})
             yield FrameStream(_folder(rows, fps), fps=fps)
         elif _is_video(name):
             yield stack.enter_context(open_video(name, fps))
         else:
             file = stack.enter_context(open_frames(name))
             yield FrameStream(_cine(file, fps), fps=fps or _rate(file))
+
+
+def _tell_left_out(folder: str, frames: set[str]) -> None:
+    others = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and str(path) not in frames]
+    if others := [path for path in others if not path.name.startswith(".")]:
+        _logger.warning("%d other file(s) in '%s' are left out, such as '%s'.", len(others), folder, others[0].name)
 
 
 def _widen(stream: FileIO) -> None:
@@ -87,6 +97,8 @@ def _widen(stream: FileIO) -> None:
 
 def _is_video(name: str) -> bool:
     """Whether it is a file, and none of those that are read without OpenCV."""
+    if "://" in name:
+        raise ValueError(f"A network stream comes through standard input: ffmpeg -i {name} ... | ... -, see --help.")
     if not Path(name).is_file():
         raise FileNotFoundError(f"There is no file, folder or device '{name}'.")
     with open(name, "rb") as stream:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from monai_fetalkd.ultrasound.frames import Frame, FrameError
+from monai_fetalkd.ultrasound.frames.kinds import UNKNOWN, unsupported
 from monai_fetalkd.ultrasound.frames.levels import grey_levels, luma
 from monai_fetalkd.utils.requirements import require
 
@@ -75,12 +76,13 @@ def open_video(name: str | int, fps: float | None = None) -> Iterator[FrameStrea
         ValueError: when it is no video, cannot be opened, or OpenCV is not installed.
     """
     live = isinstance(name, int)
-    if isinstance(name, str) and not _is_container(name):
-        raise ValueError(_unknown(name))
+    if isinstance(name, str):
+        _check_container(name)
     cv2 = import_opencv()
     capture = cv2.VideoCapture(name)
     if not capture.isOpened():
-        raise ValueError(f"The capture device {name} cannot be opened." if live else _unknown(name))
+        damaged = f"The video '{name}' cannot be opened: it is damaged or cut short, or OpenCV lacks its codec."
+        raise ValueError(f"The capture device {name} cannot be opened." if live else damaged)
     busy = threading.Lock()
     given, fps = fps is not None, fps or capture.get(cv2.CAP_PROP_FPS) or None
     try:
@@ -92,22 +94,17 @@ def open_video(name: str | int, fps: float | None = None) -> Iterator[FrameStrea
             capture.release()
 
 
-def _is_container(name: str) -> bool:
+def _check_container(name: str) -> None:
     with open(name, "rb") as file:
         head = file.read(512)
-    if any(head.startswith(mark, place) for place, mark in _CONTAINERS):
-        return True
-    return any(
+    is_container = any(head.startswith(mark, place) for place, mark in _CONTAINERS) or any(
         len(head) > start + 2 * length and head[start] == head[start + length] == head[start + 2 * length] == 0x47
         for start, length in _TRANSPORT_STREAMS
     )
-
-
-def _unknown(name: str | int) -> str:
-    return (
-        f"'{name}' is neither a file of frames (DICOM, pictures, NIfTI, MetaImage) nor a video that OpenCV reads "
-        "(AVI, MP4, MOV, MKV, WebM, MPEG, WMV, ...)."
-    )
+    if reason := unsupported(head):
+        raise FrameError(name, reason)
+    if not is_container:
+        raise FrameError(name, f"{UNKNOWN}, nor a video that OpenCV reads (AVI, MP4, MOV, MKV, WebM, MPEG, WMV, ...)")
 
 
 def _captured(capture: Any, busy: threading.Lock) -> Iterator[Arrival]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monai_fetalkd.evaluation.scores.predictions import Predictions
+from monai_fetalkd.ultrasound.maps import is_fine
 
 from .maps import attention_maps, grad_cam, loaded_copy, similarity
 from .pictures import frame_picture, heat_picture
@@ -22,7 +23,6 @@ __all__ = ["Exhibits", "ShownNetwork"]
 
 _COMPARED = 8  # frames of each class over which the similarity of attention maps is averaged
 _MISTAKES = 6  # worst mistakes shown of each network
-_LEAST_GRID = 4  # positions on a side: a coarser map enlarged to the frame would seem to point at anatomy
 
 #: A network, its checkpoint, and the names of its layers.
 ShownNetwork = tuple[nn.Module, str | PathLike[str], Sequence[str]]
@@ -53,7 +53,7 @@ class Exhibits:
                 Columns without a checkpoint are left out, and nothing is shown if the first has none.
 
         Returns:
-            ``missing`` titles; ``titles``; ``frames`` with the maps of at least 4 x 4 positions; and ``means``, for
+            ``missing`` titles; ``titles``; ``frames`` with the maps of at least 7 x 7 positions; and ``means``, for
             each layer its grid and the similarity to the first column by title, averaged over ``compared`` frames.
         """
         found, missing = _with_checkpoint(columns)
@@ -95,7 +95,7 @@ class Exhibits:
                     "rows": [
                         (layer, _grids(maps, row), [cell(title, row, positions.index(first)) for title in maps])
                         for row, layer in enumerate(layers)
-                        if all(_fine(maps[title][row]) for title in maps)
+                        if all(is_fine(maps[title][row].shape[1:]) for title in maps)
                     ],
                 }
                 for first, *_ in by_class
@@ -105,7 +105,7 @@ class Exhibits:
     def grad_cam(self, networks: Mapping[str, ShownNetwork]) -> dict[str, Any]:
         """Grad-CAM of several networks, each for the class that it decides for.
 
-        It is taken at the last of the layers that has at least 4 x 4 positions.
+        It is taken at the last of the layers that has at least 7 x 7 positions.
 
         Args:
             networks: the networks by name; those without a checkpoint are left out.
@@ -124,7 +124,7 @@ class Exhibits:
         for name, (given, path, names) in found.items():
             network = loaded_copy(given, path)
             maps = dict(zip(names, attention_maps(network, names, images[:1]), strict=True))
-            fine = [layer for layer, sample in maps.items() if _fine(sample)]
+            fine = [layer for layer, sample in maps.items() if is_fine(sample.shape[1:])]
             if not fine:
                 continue
             layers[name] = fine[-1]
@@ -193,7 +193,3 @@ def _grid(maps: Tensor) -> str:
 def _grids(maps: Mapping[str, Sequence[Tensor]], row: int) -> str:
     """The grids of a layer in all networks, each once."""
     return " / ".join(dict.fromkeys(_grid(layers[row]) for layers in maps.values()))
-
-
-def _fine(maps: Tensor) -> bool:
-    return min(maps.shape[1:]) >= _LEAST_GRID

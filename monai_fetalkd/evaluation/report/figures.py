@@ -169,7 +169,8 @@ def reliability_diagram(name: str, bins: Mapping[str, Sequence[Mapping[str, Any]
             marker = look.pop("marker")
             axes.plot(sure, right, **look, linewidth=1.2)
             areas = [12 + 260 * row["frames"] / total for row in filled]
-            axes.scatter(sure, right, s=areas, color=look["color"], marker=marker, alpha=0.75, linewidths=0, zorder=3)
+            style = {"color": look["color"], "marker": marker, "alpha": 0.75, "linewidths": 0, "zorder": 3}
+            axes.scatter(sure, right, s=areas, **style, clip_on=False)
             lines.append(mpl.lines.Line2D([], [], **look, marker=marker))
         axes.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
         axes.set(xlabel="mean probability of the answer", ylabel="share of right answers")
@@ -198,11 +199,16 @@ def cost_figure(points: Mapping[str, tuple[float, Mapping[str, Any]]], unit: str
             lines.append(mpl.lines.Line2D([], [], **style))
         axes.set(xscale="log", xlabel=f"{unit}, logarithmic", ylabel="accuracy")
         axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter(_tick)
         axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axes.margins(x=0.25)
         _legend(figure, lines, list(points), columns=1)
         return _svg(figure, f"Accuracy against {unit}, for {', '.join(points)}.")
+
+
+def _tick(value: float, _: float) -> str:
+    """A number on a logarithmic axis: 0.5, 20, 100k, 2M."""
+    return f"{value:g}" if value < 1000 else mpl.ticker.EngFormatter(sep="")(value)
 
 
 def timeline_figure(title: str, timeline: Timeline) -> Markup:

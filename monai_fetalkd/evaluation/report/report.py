@@ -16,7 +16,9 @@ from torch import nn
 from monai_fetalkd.evaluation.scores.calibration import reliability_bins, with_temperature
 from monai_fetalkd.evaluation.scores.predictions import Predictions, read_predictions
 from monai_fetalkd.evaluation.scores.result import FEW_GROUPS
+from monai_fetalkd.evaluation.scores.text import notes
 from monai_fetalkd.ultrasound.data.datalist import Datalist
+from monai_fetalkd.ultrasound.maps import LEAST_POSITIONS
 from monai_fetalkd.utils.files import written_whole
 
 from . import figures
@@ -50,7 +52,7 @@ class Report:
             0 to 1, and ``dataset.data[i]`` its row of the datalist.
         networks: network and its checkpoint, by the names of ``metrics.json``.
         layers: names of the hidden layers of each network, by the same names; Grad-CAM is taken at the last of them
-            that has at least 4 x 4 positions.
+            that has at least 7 x 7 positions.
         history: columns of the figure of attention maps: the name of a network and a checkpoint of it, by the title of
             the column. The first column, the teacher, is what the others are compared with, layer by layer.
         log_dir: folder of the TensorBoard logs, one subfolder for each stage.
@@ -137,11 +139,13 @@ class Report:
             date=datetime.date.today(),
             content=content,
             findings=findings(content),
+            notes=notes(content["networks"]),
             generated=generated(first),
             about={} if self.datalist is None else self.datalist.about,
             splits=self._splits(first, content["split"]),
             size=None if self.dataset is None else tuple(self.dataset[0]["image"].shape[1:]),
             few=FEW_GROUPS,
+            least=LEAST_POSITIONS,
             logs=self.log_dir is not None,
             architectures={name: type(network).__name__ for name, (network, _) in self.networks.items()},
             stages=stages,

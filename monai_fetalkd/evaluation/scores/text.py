@@ -7,7 +7,7 @@ from typing import Any
 
 from monai_fetalkd.utils.markdown import markdown_table
 
-__all__ = ["interval_text", "table"]
+__all__ = ["interval_text", "notes", "table"]
 
 _METRICS = {
     "accuracy": "accuracy",
@@ -54,7 +54,29 @@ def table(content: Mapping[str, Any]) -> str:
     if any(costs):
         for title, shown in _COSTS.items():
             rows.append([title, *(shown(cost) if cost else "-" for cost in costs)])
-    return "\n".join([markdown_table(rows), *_comparisons(content), *_notes(networks)])
+    first = next(iter(networks.values()))
+    size = f"{first['frames']} frames of {first['groups']} groups."
+    return "\n".join([markdown_table(rows), *_comparisons(content), "", size, *notes(networks)])
+
+
+def notes(networks: Mapping[str, Any]) -> list[str]:
+    """What is to be known of the figures.
+
+    Args:
+        networks: the networks of ``metrics.json``.
+
+    Returns:
+        Each note once, with the networks that it is of unless it is of all.
+
+    Example:
+        >>> notes({"teacher": {"notes": ["few patients"]}, "student": {"notes": ["few patients", "no interval"]}})
+        ['few patients', 'student: no interval']
+    """
+    owners: dict[str, list[str]] = {}
+    for name, network in networks.items():
+        for note in network["notes"]:
+            owners.setdefault(note, []).append(name)
+    return [note if len(names) == len(networks) else f"{', '.join(names)}: {note}" for note, names in owners.items()]
 
 
 def interval_text(interval: Mapping[str, Any], sign: str = "") -> str:
@@ -85,17 +107,6 @@ def _comparisons(content: Mapping[str, Any]) -> list[str]:
         chance = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
         lines.append(f"{pair['second']} - {pair['first']}: accuracy {interval_text(difference, '+')}, McNemar {chance}")
     return ["", *lines] if lines else []
-
-
-def _notes(networks: Mapping[str, Any]) -> list[str]:
-    """The size of the evaluation, then each note once, with the networks that it is of unless it is of all."""
-    first = next(iter(networks.values()))
-    owners: dict[str, list[str]] = {}
-    for name, network in networks.items():
-        for note in network["notes"]:
-            owners.setdefault(note, []).append(name)
-    lines = [note if len(names) == len(networks) else f"{', '.join(names)}: {note}" for note, names in owners.items()]
-    return ["", f"{first['frames']} frames of {first['groups']} groups.", *lines]
 
 
 def _number(value: float | None, sign: str = "") -> str:

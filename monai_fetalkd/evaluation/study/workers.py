@@ -12,6 +12,8 @@ from graphlib import TopologicalSorter
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+from monai_fetalkd.utils.machine import root_error
+
 __all__ = ["TaskError", "run_in_order"]
 
 Task = TypeVar("Task", bound=Hashable)
@@ -126,7 +128,5 @@ def _end_with_parent() -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    from monai_fetalkd.bundle.process import root_error  # with torch, which a worker may do without
-
     error = root_error(error)
     return str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from .frame import FrameError
 
-__all__ = ["HEAD", "SUFFIXES", "check_name", "sniff"]
+__all__ = ["HEAD", "SUFFIXES", "UNKNOWN", "check_name", "sniff", "unsupported"]
 
 HEAD = 352
 """How many bytes of a file ``sniff`` needs, which is the header of NIfTI-1."""
+
+UNKNOWN = "it is neither a picture (PNG, JPEG, BMP, TIFF, GIF) nor DICOM, NIfTI or MetaImage"
+"""Why a file of no kind at all is not read."""
 
 SUFFIXES = {
     ".png": "PNG",
@@ -45,6 +48,27 @@ _BEGINNINGS = {
 # DICOM files without preamble begin with the group 0002 or 0008, written little or big endian, and a small element
 _DICOM_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
+# what is met in folders of frames and not read: where its mark stands, the mark, what it is
+_OTHERS = (
+    (8, b"WEBP", "WebP"),
+    *((4, b"ftyp" + brand, "HEIF (HEIC)") for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")),
+    *((4, b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"NRRD", "NRRD"),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (0, b"MATLAB", "MATLAB"),
+    (0, b"\x93NUMPY", "NumPy"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"%PDF", "PDF"),
+    (0, b"PK\x03\x04", "ZIP"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7z"),
+    (0, b"Rar!", "RAR"),
+    (257, b"ustar", "tar"),
+)
+
 
 def sniff(head: bytes) -> str | None:
     """The kind of a file, one of the values of ``SUFFIXES``, or None for none of them.
@@ -62,6 +86,25 @@ def sniff(head: bytes) -> str | None:
     if head[344:347] in (b"n+1", b"ni1"):
         return "NIfTI"
     return next((kind for beginning, kind in _BEGINNINGS.items() if head.startswith(beginning)), None)
+
+
+def unsupported(head: bytes) -> str | None:
+    """Why a file of no known kind is not read, where its kind can be named: it is not damaged, only not supported.
+
+    Args:
+        head: its first ``HEAD`` bytes.
+
+    Returns:
+        The end of a sentence; None where its kind is not known either.
+
+    Example:
+        >>> unsupported(b"%PDF-1.4")
+        'PDF is not supported: convert its frames to PNG'
+    """
+    for place, mark, name in _OTHERS:
+        if head.startswith(mark, place):
+            return f"{name} is not supported: convert its frames to PNG"
+    return None
 
 
 def check_name(path: str, kind: str) -> None:

@@ -21,14 +21,15 @@ from .tiff import find_pages, grey_samples, open_page
 __all__ = ["PictureSource"]
 
 _SCAN = b"\xff\xda"
+_ANIMATED = ("GIF", "PNG")
 
 
 class PictureSource:
     """The pages of a picture.
 
     Colours become their luma; alpha is ignored, since what is under it is what was scanned; a turn noted by a camera
-    (EXIF) is carried out. 16 bits are stretched from 65535 to 255, whatever values occur. The frames of a GIF build
-    upon each other: they are all decoded for the first, and those of the last file are kept.
+    (EXIF) is carried out. 16 bits are stretched from 65535 to 255, whatever values occur. The frames of a GIF or an
+    animated PNG build upon each other: they are all decoded for the first, and those of the last file are kept.
 
     Args:
         path: the file, for errors.
@@ -97,16 +98,16 @@ class PictureSource:
             raise
 
     def time(self, number: int) -> float | None:
-        """Milliseconds from the first frame of a GIF to this one, where it tells how long each is shown."""
+        """Milliseconds from the first frame of an animation to this one, where it tells how long each is shown."""
         if not self._is_cine:
             return None
-        with guarded(self._path, "its GIF data is damaged or cut short"):
+        with guarded(self._path, f"its {self._kind} data is damaged or cut short"):
             return self._cine.details[number]
 
     @property
     def _is_cine(self) -> bool:
         size = self.count * self._image.width * self._image.height
-        return self._kind == "GIF" and self.count > 1 and size <= MAX_BYTES
+        return self._kind in _ANIMATED and self.count > 1 and size <= MAX_BYTES
 
     def _levels(self) -> np.ndarray:
         if self._kind == "TIFF" and (levels := grey_samples(self._path, self._image)) is not None:
@@ -117,9 +118,9 @@ class PictureSource:
 
     @cached_property
     def _cine(self) -> Decoded[list[float | None]]:
-        return recall(self._stream, "GIF", self._decode_gif)
+        return recall(self._stream, self._kind, self._decode_animation)
 
-    def _decode_gif(self) -> Decoded[list[float | None]]:
+    def _decode_animation(self) -> Decoded[list[float | None]]:
         pages, durations = [], [0.0] * self.count
         try:
             for number in range(self.count):

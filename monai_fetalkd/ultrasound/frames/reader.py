@@ -12,7 +12,7 @@ from monai_fetalkd.utils.requirements import pip_install
 
 from .frame import BlankFrameError, Frame, FrameError, FrameSource
 from .guard import opened
-from .kinds import HEAD, SUFFIXES, check_name, sniff
+from .kinds import HEAD, SUFFIXES, UNKNOWN, check_name, sniff, unsupported
 from .pictures import PictureSource
 
 __all__ = ["count_frames", "find_frames", "iterate_frames", "open_frames", "read_frame"]
@@ -159,9 +159,10 @@ def open_frames(path: str | os.PathLike[str]) -> Iterator[FrameSource]:
     """
     name = os.fspath(path)
     with opened(name) as stream:
-        kind = sniff(stream.read(HEAD))
+        head = stream.read(HEAD)
+        kind = sniff(head)
         if kind is None:
-            raise FrameError(name, "it is neither a picture (PNG, JPEG, BMP, TIFF, GIF) nor DICOM, NIfTI or MetaImage")
+            raise FrameError(name, unsupported(head) or UNKNOWN)
         check_name(name, kind)
         stream.seek(0)
         yield _source(name, stream, kind)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from io import BytesIO
 from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
@@ -60,6 +61,8 @@ class _Recent:
         Returns:
             What is kept of the file, or else what was loaded.
         """
+        if isinstance(stream, BytesIO):  # no file, so nothing that could be met again
+            return load()
         key = _key(stream, layout)
         with self._lock:
             if key in self._files:

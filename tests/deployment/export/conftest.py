@@ -96,6 +96,7 @@ def export_into(datalist, dataset, reading, ckpt):
             "image_shape": (1, *SIZE),
             "output_dir": folder,
             "agreement": 0.9,
+            "version": "3.2",
             "target": 0.4,  # a network this small does not get far
             **changes,
         }

@@ -12,6 +12,7 @@ from monai.transforms import Compose, Flipd
 from torch import nn
 
 from monai_fetalkd.deployment.export import NetworkWithAttention, trace, write_int8, write_onnx
+from monai_fetalkd.deployment.export.formats import attention_layer
 from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.evaluation.scores import Predictions, with_temperature
 from monai_fetalkd.losses.attention import attention_map
@@ -36,9 +37,9 @@ def test_every_file_is_there_and_nothing_else(exported):
 def test_float32_files_are_the_network_for_any_number_of_frames(exported, trained, frames, count):
     folder, _ = exported
     images = frames("testing")[0][:count]
-    with FeatureTaps(trained, ["layer4"]) as taps:
+    with FeatureTaps(trained, ["layer2"]) as taps:  # layer3 has 4 x 4 positions, too few to be shown
         logits = trained(images)
-    attention = attention_map(taps.pop()["layer4"])
+    attention = attention_map(taps.pop()["layer2"])
     expected = [logits, attention / attention.amax(dim=(1, 2), keepdim=True)]
     session = onnxruntime.InferenceSession(folder / "student.onnx")
     found = session.run(["logits", "attention"], {"image": images.numpy()})
@@ -87,6 +88,27 @@ def test_the_onnx_files_say_what_they_are(exported, ckpt, datalist):
         assert metadata["licence"] == "Apache-2.0"
         assert metadata["torch"] == torch.__version__
         assert metadata["created"] == content["created"]
+        assert metadata["version"] == "3.2"
+        assert metadata["attention_layer"] == content["attention"]["layer"] == "layer2"
+        assert list(recognizer.attention_grid) == content["attention"]["grid"] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("layers", "side", "expected"),
+    [
+        (("layer1", "layer4"), 224, ("layer4", (7, 7))),
+        (("layer1", "layer2", "layer3", "layer4"), 128, ("layer3", (8, 8))),
+        (("layer3", "layer4"), 64, ("layer3", (4, 4))),
+    ],
+)
+def test_the_attention_is_that_of_the_last_layer_that_can_be_shown(layers, side, expected):
+    assert attention_layer(student_resnet(width=2).eval(), layers, (1, side, side)) == expected
+
+
+def test_layers_of_tokens_have_no_attention_to_export():
+    network = nn.Sequential(nn.Flatten(2), nn.Linear(64, 8))
+    with pytest.raises(ValueError, match="rows and columns"):
+        attention_layer(network, ("0", "1"), (1, 8, 8))
 
 
 def test_the_figures_of_the_report_are_those_of_the_files(exported, trained, frames, datalist):
@@ -150,7 +172,7 @@ def test_a_file_that_is_another_network_leaves_nothing(export_into, tmp_path, tr
     network = OtherOnceExported()
     save_weights(network, tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"'student\.pt2' is not the same network: its logits differ .* up to 0\.01"):
-        export_into(tmp_path / "exported", network=network, ckpt=tmp_path / "model.pt")
+        export_into(tmp_path / "exported", network=network, ckpt=tmp_path / "model.pt", layers=("layer4",))
     assert names(tmp_path / "exported") == set()
 
 

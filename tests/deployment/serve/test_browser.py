@@ -7,14 +7,17 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
 
+from monai_fetalkd.deployment.runtime import Segmenter
 from monai_fetalkd.deployment.serve import Limits, create_app
 
+from . import test_heads as heads
 from .conftest import cine, png
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -22,10 +25,10 @@ playwright = pytest.importorskip("playwright.sync_api")
 LOOP = ["left"] * 20 + [None] * 15 + ["top"] * 20
 
 
-@pytest.fixture(scope="module")
-def address(recognizer) -> Iterator[str]:
-    """A server with the network of the tests, and a megabyte of upload at most."""
-    config = uvicorn.Config(create_app(recognizer, Limits(megabytes=1)), port=0, log_level="warning")
+@contextmanager
+def served(model) -> Iterator[str]:
+    """Address of a server with this network, and a megabyte of upload at most."""
+    config = uvicorn.Config(create_app(model, Limits(megabytes=1)), port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -36,12 +39,18 @@ def address(recognizer) -> Iterator[str]:
     thread.join()
 
 
+@pytest.fixture(scope="module")
+def address(recognizer) -> Iterator[str]:
+    with served(recognizer) as address:
+        yield address
+
+
 @pytest.fixture
 def make_page(browser, address):
     """An open page, which has said nothing on its console and asked no one else by the end of the test."""
-    contexts, messages, requests = [], [], []
+    contexts, messages, requests, addresses = [], [], [], []
 
-    def make(width=1200, colors="light") -> playwright.Page:
+    def make(width=1200, colors="light", address=address) -> playwright.Page:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=colors)
         contexts.append(context)
         page = context.new_page()
@@ -49,13 +58,15 @@ def make_page(browser, address):
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
+        addresses.append(address)
         return page
 
     yield make
     for context in contexts:
         context.close()
     assert [text for text in messages if "the server responded with a status of 4" not in text] == []
-    assert [url for url in requests if not url.startswith((f"{address}/", "data:"))] == []
+    own = tuple(f"{address}/" for address in addresses)
+    assert [url for url in requests if not url.startswith((*own, "data:"))] == []
 
 
 @pytest.fixture
@@ -228,3 +239,38 @@ def _contrast(first: str, second: str) -> float:
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
         light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
     return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+@pytest.fixture
+def head_page(make_page, tmp_path) -> Iterator[playwright.Page]:
+    segmenter = Segmenter(heads.write_segmenter(tmp_path / "head.onnx"), backend="onnxruntime")
+    with served(segmenter) as address:
+        yield make_page(address=address)
+
+
+def test_the_head_of_a_frame_is_marked_and_measured(head_page):
+    upload(head_page, heads.png(heads.frame()))
+    assert re.fullmatch(r"Head circumference 2\d\d\.\d pixels", head_page.inner_text("#verdict"))
+    assert "does not tell the size of a pixel" in head_page.inner_text("#explanation")
+    marked = shown(head_page, ".frame")
+    head_page.uncheck("#overlay")
+    changed = np.abs(marked - shown(head_page, ".frame")).max(axis=2) > 20
+    rows, columns = np.argwhere(changed).T
+    scale = changed.shape[1] / heads.SHAPE[1]
+    assert np.hypot(rows / scale - heads.CENTER[0], columns / scale - heads.CENTER[1]).max() < heads.RADIUS + 4
+
+
+def test_a_cine_of_heads_gets_a_median_and_a_timeline(head_page):
+    frames = [heads.frame(radius) for radius in (40, 0, 30)]
+    upload(head_page, heads.cine(*frames, **heads.IN_MM))
+    assert "mm" in head_page.inner_text("#verdict")
+    assert "2 frames" in head_page.inner_text("#explanation")
+    assert head_page.inner_text("#caption").startswith("Frame 0")
+    head_page.focus("#position")
+    head_page.keyboard.press("ArrowRight")
+    assert head_page.inner_text("#caption") == "Frame 1, 0.04 s: no head"
+
+
+def test_a_frame_without_a_head_says_so_on_the_page(head_page):
+    upload(head_page, heads.png(heads.frame(0)))
+    assert head_page.inner_text("#verdict") == "No head"

@@ -277,7 +277,7 @@ def test_an_upload_that_holds_its_decoder_is_given_up_and_others_are_answered_me
             yield path
 
     monkeypatch.setattr("monai_fetalkd.deployment.serve.app.named", endless)
-    monkeypatch.setattr("monai_fetalkd.deployment.serve.recognition._check_kind", lambda path: None)
+    monkeypatch.setattr("monai_fetalkd.deployment.serve.reading._check_kind", lambda path: None)
     client = make_client(seconds=4)
     statuses = []
     first = threading.Thread(target=lambda: statuses.append(client.post("/predict", content=b"BM").status_code))

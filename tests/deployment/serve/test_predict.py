@@ -8,12 +8,13 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydicom import uid
 
 from monai_fetalkd.deployment.runtime import Preprocessing
 from monai_fetalkd.deployment.serve.pictures import input_box
-from monai_fetalkd.ultrasound.frames import Frame, crop_to_sector
+from monai_fetalkd.ultrasound.data.phantom import phantom_frame
+from monai_fetalkd.ultrasound.frames import Frame, crop_to_sector, find_sector
 
 from ...ultrasound.frames.make import compressed, dataset
 from .conftest import THRESHOLD, cine, frame, png
@@ -166,16 +167,33 @@ def test_attention_of_a_coarse_grid_is_named_and_not_sent(make_client, make_reco
     assert (answer["pictures"][0]["attention"] is not None) == told
 
 
-def test_attention_has_the_outline_of_the_sector_where_the_network_sees_no_more(make_client, make_recognizer):
+@pytest.mark.parametrize("crop", [False, True])
+def test_attention_is_shown_within_the_sector_even_where_the_network_sees_more(make_client, make_recognizer, crop):
     pixels = np.zeros((120, 160), np.uint8)
     pixels[20:100, 30:130] = np.random.default_rng(0).integers(40, 200, (80, 100))
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
-    for crop, box in ((True, (30, 20, 130, 100)), (False, (0, 0, 160, 120))):
-        client = make_client(recognizer=make_recognizer(attention=True, crop=crop))
-        [picture] = client.post("/predict?pictures=true", content=stream.getvalue()).json()["pictures"]
-        x, y = zip(*picture["attention"]["outline"], strict=True)
-        assert (min(x), min(y), max(x), max(y)) == pytest.approx(box, abs=2)
+    client = make_client(recognizer=make_recognizer(attention=True, crop=crop))
+    [picture] = client.post("/predict?pictures=true", content=stream.getvalue()).json()["pictures"]
+    x, y = zip(*picture["attention"]["outline"], strict=True)
+    assert (min(x), min(y), max(x), max(y)) == pytest.approx((30, 20, 130, 100), abs=2)
+
+
+@pytest.mark.parametrize("plane", [1, 2])
+def test_the_outline_is_that_of_a_fan_with_the_hollow_of_its_probe(make_client, make_recognizer, plane):
+    pixels = phantom_frame(plane, np.random.default_rng(plane), 240)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    client = make_client(recognizer=make_recognizer(attention=True))
+    [picture] = client.post("/predict?pictures=true", content=stream.getvalue()).json()["pictures"]
+    drawn = Image.new("L", (240, 240))
+    ImageDraw.Draw(drawn).polygon([tuple(corner) for corner in picture["attention"]["outline"]], fill=1)
+    sector = find_sector(pixels)
+    top, left, bottom, right = sector.box
+    expected = np.zeros((240, 240), bool)
+    expected[top:bottom, left:right] = sector.mask
+    assert not expected[top, 120]  # the hollow
+    assert (np.asarray(drawn, bool) == expected).mean() > 0.985
 
 
 def test_attention_is_told_where_the_model_has_it(client, make_client, make_recognizer):

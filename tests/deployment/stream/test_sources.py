@@ -187,7 +187,10 @@ def test_a_pipe_without_an_end_of_picture_does_not_fill_the_memory(monkeypatch):
     ("name", "options", "message"),
     [
         ("nothing.dcm", {}, "There is no file, folder or device 'nothing.dcm'"),
-        ("junk.mp4", {}, "junk.mp4' is neither a file of frames .* nor a video"),
+        ("junk.mp4", {}, "junk.mp4' cannot be read: it is neither a picture .* nor a video"),
+        ("cut.mp4", {}, "The video 'cut.mp4' cannot be opened: it is damaged or cut short"),
+        ("scan.webp", {}, "WebP is not supported"),
+        ("rtsp://probe/1", {}, "ffmpeg -i rtsp://probe/1"),
         ("empty.dcm", {}, "empty.dcm' cannot be read: it is empty"),
         ("loop.dcm", {"raw": (56, 40)}, "standard input"),
         ("99", {}, "The capture device 99 cannot be opened"),
@@ -197,6 +200,8 @@ def test_what_is_no_source_is_refused_in_one_sentence(tmp_path, monkeypatch, cin
     pytest.importorskip("cv2")
     cine()
     (tmp_path / "junk.mp4").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(900))
+    (tmp_path / "scan.webp").write_bytes(b"RIFF\x24\0\0\0WEBPVP8 ")
     (tmp_path / "empty.dcm").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message), open_source(name, **options):
@@ -288,3 +293,17 @@ def test_paced_frames_come_in_order_and_not_before_their_time():
 def test_frames_without_times_cannot_be_paced():
     with pytest.raises(ValueError, match="--fps"):
         list(paced(arrivals(["left"], interval=None)))
+
+
+def test_files_of_a_folder_that_are_no_frames_are_counted_and_told(tmp_path, caplog):
+    for name in ("1.png", "notes.txt", "list.csv", ".hidden"):
+        (tmp_path / name).write_bytes(PNG if name.endswith(".png") else b"x")
+    with open_source(str(tmp_path)) as source:
+        assert len(list(source)) == 1
+    assert re.search("2 other file.*list.csv", caplog.text)
+
+
+def test_an_animation_on_standard_input_is_read_too(tmp_path):
+    first, second = (Image.fromarray(half(side, 0)) for side in ("left", "right"))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second], duration=40)
+    same(decoded(iterate_pictures(Trickle((tmp_path / "a.png").read_bytes()))), [half("left", 0)])

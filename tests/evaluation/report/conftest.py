@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -29,7 +30,7 @@ class Frames:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(index)
-        return {**self.data[index], "image": torch.rand(1, 16, 20, generator=generator)}
+        return {**self.data[index], "image": torch.rand(1, 20, 24, generator=generator)}
 
 
 @dataclass
@@ -70,8 +71,15 @@ def network(width: int, seed: int) -> nn.Sequential:
 
 
 @pytest.fixture
-def run(finished: Run, tmp_path: Path) -> Run:
-    """A copy of the finished run that a test may spoil."""
+def run(drawn_run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy of the finished run that a test may spoil. Its figures stay empty: drawing takes most of the time."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, buffer, **options: buffer.write("<svg></svg>"))
+    return drawn_run
+
+
+@pytest.fixture
+def drawn_run(finished: Run, tmp_path: Path) -> Run:
+    """A copy of the finished run whose figures are drawn."""
     shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
 
     def moved(path: str) -> str:

@@ -77,6 +77,20 @@ def test_the_numbers_are_those_of_the_evaluation(browser, finished, uri):
     page.close()
 
 
+@pytest.mark.parametrize("section", ["attention", "grad-cam"])
+def test_heat_is_shown_when_asked_for_and_on_paper(browser, uri, section):
+    page = browser.new_page()
+    page.goto(uri)
+    heat = page.locator(f"#{section} .maps img").last
+    assert not heat.is_visible()
+    page.emulate_media(media="print")
+    assert heat.is_visible()
+    page.emulate_media(media="screen")
+    page.locator(f"#{section} summary").click()
+    assert heat.is_visible()
+    page.close()
+
+
 def test_it_prints_on_white(browser, uri):
     page = browser.new_page(color_scheme="dark")
     page.goto(uri)

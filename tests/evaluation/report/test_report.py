@@ -55,8 +55,8 @@ def read(path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_file_holds_all_it_needs(run, capsys):
-    output = run.report()()
+def test_the_file_holds_all_it_needs(drawn_run, capsys):
+    output = drawn_run.report()()
     page = read(output)
     assert f"{output}" in capsys.readouterr().out
     assert page.links
@@ -79,9 +79,9 @@ def test_every_figure_is_told_in_words_and_every_identifier_is_unique(finished, 
     assert [identifier for identifier in page.identifiers if identifier in SECTIONS] == SECTIONS
 
 
-def test_the_same_run_gives_the_same_bytes(run):
-    first = run.report()().read_bytes()
-    assert run.report(output=run.folder / "again.html")().read_bytes() == first
+def test_the_same_run_gives_the_same_bytes(drawn_run):
+    first = drawn_run.report()().read_bytes()
+    assert drawn_run.report(output=drawn_run.folder / "again.html")().read_bytes() == first
 
 
 def test_names_are_text_and_never_markup(run):
@@ -161,6 +161,13 @@ def test_numbers_that_are_not_defined_are_dashes(run):
 def test_notes_of_the_evaluation_are_told_once(run):
     set_content(run, without("notes", ["No frame is of class 'x'."]))
     assert read(run.report()()).text["summary"].count("No frame is of class 'x'.") == 1
+
+
+def test_a_note_of_one_network_names_it(run):
+    content = json.loads((run.folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    content["networks"]["student"]["notes"] = ["All resamples are alike."]
+    (run.folder / "evaluation" / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
+    assert "student: All resamples are alike." in read(run.report()()).text["summary"]
 
 
 def test_without_logs_the_report_says_so(run):
@@ -277,7 +284,7 @@ def test_frames_patients_and_settings_are_told(run):
     assert re.search(r"brain & head\s*8 \(1\)\s*8 \(\d+\)", text)
     assert re.search(r"all\s*24 \(3\)\s*24 \(12\)", text)
     assert "site <0>" in text
-    assert "16 \N{MULTIPLICATION SIGN} 20 pixels" in text
+    assert "20 \N{MULTIPLICATION SIGN} 24 pixels" in text
     assert "Sequential, 4,936 parameters" in text
     assert "3 epochs, 12 optimizer steps" in text
 
@@ -320,18 +327,18 @@ def test_maps_tell_their_grid_and_coarse_ones_are_not_shown(run):
         data = frames.data
 
         def __getitem__(self, index):
-            return {**frames[index], "image": frames[index]["image"][..., :11, :14]}  # layers of 5 x 6 and 3 x 4
+            return {**frames[index], "image": frames[index]["image"][..., :17, :20]}  # layers of 8 x 9 and 6 x 7
 
     page = read(run.report(dataset=Small())())
     shown = [image["alt"] for image in page.images if "Attention" in image["alt"]]
     assert shown
     assert all(" at 0 " in alt for alt in shown)
-    assert "5 \N{MULTIPLICATION SIGN} 6" in page.text["attention"]
-    assert "3 \N{MULTIPLICATION SIGN} 4" in page.text["attention"]
-    assert "5 \N{MULTIPLICATION SIGN} 6 positions" in page.text["grad-cam"]
+    assert "8 \N{MULTIPLICATION SIGN} 9" in page.text["attention"]
+    assert "6 \N{MULTIPLICATION SIGN} 7" in page.text["attention"]
+    assert "8 \N{MULTIPLICATION SIGN} 9 positions" in page.text["grad-cam"]
     coarse = read(run.report(dataset=Small(), layers={"teacher": ("2",), "student": ("2",)})())
     assert not any("Grad-CAM" in image["alt"] for image in coarse.images)
-    assert "fewer than 4 \N{MULTIPLICATION SIGN} 4 positions: “teacher”, “student”" in coarse.text["grad-cam"]
+    assert "fewer than 7 \N{MULTIPLICATION SIGN} 7 positions: “teacher”, “student”" in coarse.text["grad-cam"]
 
 
 def test_predictions_of_any_program_are_enough(finished, tmp_path):

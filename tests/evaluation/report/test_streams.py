@@ -44,8 +44,8 @@ def answers(tmp_path):
 
 
 @pytest.mark.parametrize(("time_ms", "axis"), [(40.0, "time in s"), (None, "frame")])
-def test_a_stream_gets_a_timeline_its_counts_and_its_best_frames(run, answers, time_ms, axis):
-    output = run.report(streams={"loop <1>": answers(*lines(time_ms=time_ms), SUMMARY)})()
+def test_a_stream_gets_a_timeline_its_counts_and_its_best_frames(drawn_run, answers, time_ms, axis):
+    output = drawn_run.report(streams={"loop <1>": answers(*lines(time_ms=time_ms), SUMMARY)})()
     page = read(output)
     text = re.sub(r"\s+", " ", page.text["streams"])
     assert any("loop <1>" in drawing["aria-label"] for drawing in page.drawings)

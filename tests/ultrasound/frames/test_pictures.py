@@ -94,6 +94,10 @@ def png(picture=GREY):
     [
         (b"", "a.png", "it is empty"),
         (b"image,label\na.png,0\n", "a.png", "it is neither a picture .* nor DICOM, NIfTI or MetaImage"),
+        (b"RIFF\x24\0\0\0WEBPVP8 " + bytes(30), "a.webp", "WebP is not supported"),
+        (b"\0\0\0\x18ftypheic" + bytes(30), "a.png", r"HEIF \(HEIC\) is not supported"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(30), "a.jp2", "JPEG 2000 is not supported"),
+        (b"PK\3\4" + bytes(30), "a.zip", "ZIP is not supported"),
         (png()[:40], "a.png", "is damaged or cut short"),
         (png()[: len(png()) // 2], "a.png", "its picture is damaged or cut short"),
         (png(GREY * 0), "a.png", "it holds one grey level only"),
@@ -198,3 +202,10 @@ def told(file) -> str | None:
     except FrameError as error:
         return error.reason
     return None
+
+
+def test_an_animated_png_tells_the_times_of_its_frames(tmp_path):
+    first, *others = (Image.fromarray(np.roll(GREY, number, axis=1)) for number in range(4))
+    first.save(tmp_path / "a.png", save_all=True, append_images=others, duration=[40, 80, 40, 40])
+    assert [frame.time for frame in iterate_frames(tmp_path / "a.png")] == [0, 40, 120, 160]
+    np.testing.assert_array_equal(read_frame(tmp_path / "a.png", 2).pixels, np.roll(GREY, 2, axis=1))

@@ -22,6 +22,12 @@ def published(shared_dir, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def official(published):
+    """All of it in the published split."""
+    return read_source(published / TABLE, val=0)
+
+
 def total(datalist):
     counts = datalist.counts().values()
     return {name: sum(count[name] for count in counts) for name in datalist.class_names}
@@ -36,8 +42,7 @@ def test_the_six_planes_have_their_published_counts(published):
     assert row["group"].startswith("fpdb-0")
 
 
-def test_the_official_split_is_kept_with_validation_cut_from_training_by_patient(published):
-    official = read_source(published, val=0)
+def test_the_official_split_is_kept_with_validation_cut_from_training_by_patient(published, official):
     assert {section: len(rows) for section, rows in official.sections.items()} == {"training": 7129, "testing": 5271}
     assert not official.shared_groups()
 
@@ -55,8 +60,8 @@ def test_the_three_brain_planes_are_a_task_of_their_own(published):
     assert not datalist.shared_groups()
 
 
-def test_the_licence_and_the_article_go_with_the_frames(published):
-    about = read_source(published / TABLE).about
+def test_the_licence_and_the_article_go_with_the_frames(official):
+    about = official.about
     assert about["licence"] == "CC BY 4.0"
     assert "10.1038/s41598-020-67076-5" in about["reference"]
 

@@ -1,6 +1,7 @@
-// Sends a chosen file to /predict and shows what comes back. Nothing is loaded from elsewhere, nothing is kept.
+// Shows the planes in a frame or a cine.
 
-const at = (id) => document.getElementById(id);
+import { at, count, duration, say, takeUploads, title } from "./upload.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const ATTENTION = [255, 140, 26]; // orange stands out from grey tissue, whatever colours one sees
 const OPACITY = 0.6;
@@ -8,47 +9,11 @@ const OPACITY = 0.6;
 let prediction = null;
 
 const percent = (value) => (value > 0.9995 && value < 1 ? "> 99.9 %" : `${(100 * value).toFixed(1)} %`);
-const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
-const seconds = (frame) => (frame.time_ms === null ? "" : `, ${(frame.time_ms / 1000).toFixed(2)} s`);
-const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 const answer = (frame) => {
   const { smoothed } = frame;
   const [top] = Object.entries(smoothed).reduce((one, other) => (other[1] > one[1] ? other : one));
   return frame.plane ? `${frame.plane}, ${percent(frame.probability)}` : `Undecided (${top} ${percent(frame.probability)})`;
 };
-const title = (frame) => `frame ${frame.frame}${seconds(frame)}`;
-
-function say(text, isAlert = false) {
-  at("status").textContent = isAlert ? "" : text;
-  at("alert").textContent = isAlert ? text : "";
-  at("alert").hidden = !isAlert;
-}
-
-async function send(file) {
-  const megabytes = Number(at("file").dataset.megabytes);
-  at("answer").hidden = true;
-  if (file.size > 1e6 * megabytes) {
-    say(`The upload is larger than ${megabytes} MB.`, true);
-    return;
-  }
-  at("drop").classList.add("busy");
-  at("file").disabled = true;
-  say("At work …");
-  try {
-    const form = new FormData();
-    form.append("file", file, "upload"); // the name of the file stays here
-    const response = await fetch("predict?pictures=true", { method: "POST", body: form });
-    const content = await response.json();
-    if (!response.ok) throw new Error(content.detail);
-    show(content);
-  } catch (error) {
-    say(error instanceof TypeError ? "The server does not answer." : error.message, true);
-  } finally {
-    at("drop").classList.remove("busy");
-    at("file").disabled = false;
-    at("file").value = ""; // so that the same file can be chosen again
-  }
-}
 
 function show(content) {
   prediction = content;
@@ -70,7 +35,7 @@ function show(content) {
   at("pictures").replaceChildren(...shown.map((picture) => showPicture(picture, isSingle)));
   showAttention(shown, model.attention_grid);
   at("threshold").hidden = threshold === null;
-  at("threshold").textContent = `Below ${percent(threshold)} the model is undecided.`;
+  at("threshold").textContent = `Below ${percent(threshold)}${isSingle ? "" : " over the frames so far"} the model is undecided.`;
   at("timeline").hidden = isSingle;
   if (!isSingle) showTimeline();
   select(first[0]);
@@ -139,7 +104,7 @@ function drawAttention(canvas, picture) {
   const context = canvas.getContext("2d");
   context.beginPath();
   for (const [x, y] of outline) context.lineTo(scale * x, scale * y);
-  context.clip(); // the network has seen nothing outside of the sector
+  context.clip(); // outside of the sector there is no anatomy, whatever the network makes of it
   context.imageSmoothingQuality = "high";
   context.drawImage(small, left, top, right - left, bottom - top);
 }
@@ -223,14 +188,6 @@ function drawBar(frame, plane) {
   return bar;
 }
 
-at("file").addEventListener("change", () => at("file").files[0] && send(at("file").files[0]));
 at("overlay").addEventListener("change", () => at("pictures").classList.toggle("attended", at("overlay").checked));
 at("position").addEventListener("input", () => select(Number(at("position").value)));
-for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault(); // or the browser would leave the page for the file
-    at("drop").classList.toggle("over", kind === "dragenter" || kind === "dragover");
-    const file = kind === "drop" && !at("file").disabled && event.dataTransfer.files[0];
-    if (file) send(file);
-  });
-}
+takeUploads(show);
