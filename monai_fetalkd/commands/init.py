@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileExistsError(f"'{folder}' exists already: give a folder that does not.")
     if not folder.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder '{folder.absolute().parent}' does not exist: make it first.")
+    if arguments.teacher is not None and folder.resolve().is_relative_to(Path(arguments.teacher).resolve()):
+        raise ValueError(f"'{folder}' lies inside the teacher bundle, which is left as it is: give another folder.")
     files = {name: None if (given := getattr(arguments, name)) is None else Path(given) for name in _FILES}
     teacher = None if arguments.teacher is None else Path(arguments.teacher)
     if teacher is None:

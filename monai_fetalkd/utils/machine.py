@@ -11,7 +11,7 @@ from pathlib import Path
 
 from monai_fetalkd.utils.requirements import pip_install
 
-__all__ = ["check_writable", "machine_error", "root_error", "told", "writing"]
+__all__ = ["check_writable", "first_line", "machine_error", "root_error", "told", "writing"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}  # no quota on Windows
 _OF_THE_MACHINE = _DISK_FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -91,6 +91,18 @@ def root_error(error: BaseException) -> BaseException:
     while type(error) is RuntimeError and error.__cause__ is not None and _raised_by_monai(error):
         error = error.__cause__
     return error
+
+
+def first_line(error: BaseException) -> str:
+    r"""What the root of an error says, as part of a sentence: its first line, or its type where it says nothing.
+
+    Example:
+        >>> first_line(KeyError()), first_line(ValueError("too wide. \nSee ..."))
+        ('KeyError', 'too wide')
+    """
+    error = root_error(error)
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .") if lines else type(error).__name__
 
 
 def told(error: BaseException) -> str:

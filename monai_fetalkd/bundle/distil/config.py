@@ -66,7 +66,7 @@ class Config:
         self._parser = ConfigParser(copy.deepcopy(self.raw))
         metadata = path.with_name("metadata.json")
         if metadata.is_file():
-            self._parser.read_meta(str(metadata))
+            self._parser.read_meta(read_file(metadata))
         self._parser["bundle_root"] = str(root)
         self._parser.resolve_macro_and_relative_ids()
 
@@ -91,11 +91,22 @@ class Config:
                 yield self._component(id, item)
 
     def component(self, id: str) -> Component | None:
-        """The component of this id, or that which the item there refers to, such as ``$@network_def.to(@device)``."""
+        """The component of this id, or that which the item there refers to, such as ``$@network_def.to(@device)``.
+
+        Raises:
+            ValueError: when a reference leads nowhere, or in a circle.
+        """
+        return self._found(id, ())
+
+    def _found(self, id: str, above: tuple[str, ...]) -> Component | None:
+        if id in above:
+            raise ValueError(f"'{self.path}' refers in a circle: {' to '.join((*above, id))}.")
+        if above and not id.startswith("_") and id not in self._parser:  # MONAI adds what begins so
+            raise ValueError(f"'{above[-1]}' of '{self.path}' refers to '{id}', which is not there.")
         item = self.get(id)
         if isinstance(item, Mapping) and "_target_" in item:
             return self._component(id, item)
-        found = (self.component(other) for other in self.references(id))
+        found = (self._found(other, (*above, id)) for other in self.references(id))
         return next((one for one in found if one is not None), None)
 
     def references(self, id: str) -> list[str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from monai_fetalkd.utils.checkpoints import load_weights
+from monai_fetalkd.utils.machine import first_line
 
 from .config import Component, Config, read_file
 from .heads import Head, head_of, label_loss_of
@@ -74,15 +76,9 @@ def plan_distillation(root: Path, reduce: float | None = None, student: Path | N
         )
     load_weights(network, teacher.weights)
     network = network.to("meta")
-    try:
-        loss = teacher.train.value(teacher.trainer.arguments["loss_function"])
-    except KeyError:
-        raise ValueError(
-            f"The trainer '{teacher.trainer.id}' of '{teacher.train.path}' has no loss_function."
-        ) from None
     output, _ = _run(network, teacher)
-    head = head_of(label_loss_of(loss), output)
-    shape = tuple((output if isinstance(output, Tensor) else next(iter(output))).shape)
+    head = head_of(label_loss_of(_loss(teacher)), output)
+    shape = _shape(output)
 
     definition = _definition(teacher.definition, reduce, student)
     inference = teacher.inference.replaced(teacher.definition.id, definition)
@@ -93,7 +89,12 @@ def plan_distillation(root: Path, reduce: float | None = None, student: Path | N
         inferred, small = small, _built(teacher.train.replaced(teacher.trained.id, trained), teacher.trained.id)
         _check_same_weights(inferred, small, teacher)
     small = small.to("meta")
-    _run(small, teacher, "The student cannot be made so")
+    small_output, _ = _run(small, teacher, "The student cannot be made so")
+    if _shape(small_output) != shape:
+        raise ValueError(
+            f"The student gives {_shape(small_output)} for an image of {teacher.image_shape}, the teacher {shape}: "
+            "only outputs of the same shape can be compared."
+        )
     pairs = pair_layers(small, network, teacher.image_shape)
     return DistillationPlan(teacher, network, small, inference, trained, pairs, head, shape)
 
@@ -152,6 +153,20 @@ def _built(config: Config, id: str) -> nn.Module:
     return build_network(component)
 
 
+def _loss(teacher: TeacherBundle) -> Any:
+    where = f"The loss of the trainer '{teacher.trainer.id}' of '{teacher.train.path}'"
+    try:
+        return teacher.trainer.value("loss_function")
+    except Exception as error:  # a loss may refuse its arguments in any way
+        raise ValueError(f"{where} cannot be made: {first_line(error)}.") from error
+
+
+def _shape(output: Any) -> tuple[int, ...]:
+    """Of the main head."""
+    head = output if isinstance(output, Tensor) else next(iter(tree_leaves(output)), None)
+    return tuple(head.shape) if isinstance(head, Tensor) else ()
+
+
 def _run(network: nn.Module, teacher: TeacherBundle, problem: str = "") -> tuple[Any, Any]:
     try:
         return run_once(network, teacher.image_shape)
@@ -159,5 +174,5 @@ def _run(network: nn.Module, teacher: TeacherBundle, problem: str = "") -> tuple
         metadata = teacher.root / "configs" / "metadata.json"
         raise ValueError(
             f"{problem or f'{metadata} does not name the input of the network'}: a {type(network).__name__} refuses an "
-            f"image of {teacher.image_shape} ({str(error).splitlines()[0]})."
+            f"image of {teacher.image_shape} ({first_line(error)})."
         ) from error

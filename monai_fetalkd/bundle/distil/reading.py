@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import monai
-from monai.bundle import ConfigParser
 from monai.bundle.scripts import _get_fake_spatial_shape
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader
@@ -18,9 +17,9 @@ from packaging.version import Version
 from torch import nn
 
 from monai_fetalkd.bundle.stages import training_stage
-from monai_fetalkd.utils.machine import root_error
+from monai_fetalkd.utils.machine import first_line
 
-from .config import Component, Config
+from .config import Component, Config, read_file
 
 __all__ = [
     "TeacherBundle",
@@ -93,6 +92,10 @@ def read_bundle(root: Path) -> TeacherBundle:
     train, inference = read_configs(root)
     metadata = _metadata(root)
     trainer, evaluator = _trainer(train), _evaluator(train)
+    if inspect.isclass(evaluator.target) and "key_val_metric" not in evaluator.arguments:
+        raise ValueError(
+            f"The evaluator '{evaluator.id}' of '{train.path}' has no key_val_metric, by which the best epoch is kept."
+        )
     definition = network_definition(inference, inference)
     return TeacherBundle(
         root,
@@ -163,10 +166,10 @@ def build_network(component: Component, **changes: Any) -> nn.Module:
     except Exception as error:  # a network may refuse its arguments in any way
         raise ValueError(
             f"The network '{component.name}' of '{path}' cannot be made with MONAI {monai.__version__}: "
-            f"{str(root_error(error)).splitlines()[0]}"
+            f"{first_line(error)}."
         ) from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"'{component.id}' of '{path}' makes a {type(network).__name__}, not a network.")
+    if not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
+        raise ValueError(f"'{component.id}' of '{path}' makes a {type(network).__name__}, no network with weights.")
     return network
 
 
@@ -201,7 +204,7 @@ def _metadata(root: Path) -> dict[str, Any]:
     path = root / "configs" / "metadata.json"
     if not path.is_file():
         raise FileNotFoundError(f"The bundle '{root}' has no 'configs/metadata.json', which says the network's input.")
-    metadata = dict(ConfigParser.load_config_file(str(path)))
+    metadata = read_file(path)
     needed = str(metadata.get("monai_version", "0"))
     if re.fullmatch(r"[\d.]+\w*", needed) and Version(needed).release[:2] > Version(monai.__version__).release[:2]:
         raise ValueError(
@@ -225,7 +228,7 @@ def _trainer(train: Config) -> Component:
             f"The trainer of '{train.path}' has an iteration_update of its own, as networks that take clicks or points "
             "of a user have: distillation would bypass it."
         )
-    missing = [key for key in ("network", "train_data_loader") if key not in trainer.arguments]
+    missing = [key for key in ("network", "train_data_loader", "loss_function") if key not in trainer.arguments]
     if missing:
         raise ValueError(f"The trainer '{trainer.id}' of '{train.path}' has no {' and no '.join(missing)}.")
     return trainer
@@ -266,12 +269,23 @@ def checkpoint_path(root: Path, inference: Config) -> Path:
 
 
 def _image_shape(metadata: Mapping[str, Any]) -> tuple[int, ...]:
-    inputs = metadata.get("network_data_format", {}).get("inputs", {})
-    tensors = [one for one in inputs.values() if isinstance(one, Mapping) and "spatial_shape" in one]
+    form = metadata.get("network_data_format")
+    inputs = form.get("inputs") if isinstance(form, Mapping) else None
+    tensors = [
+        one
+        for one in (inputs.values() if isinstance(inputs, Mapping) else ())
+        if isinstance(one, Mapping) and "spatial_shape" in one
+    ]
     if len(tensors) != 1:
         raise ValueError(
             f"The network takes {len(tensors)} images by 'network_data_format' of metadata.json; one that takes one "
             "image can be distilled."
         )
-    shape = [int(size) if str(size).isdigit() else size for size in tensors[0]["spatial_shape"]]
-    return (int(tensors[0]["num_channels"]), *_get_fake_spatial_shape(shape, p=4, n=4, any=96))
+    try:
+        shape = [int(size) if str(size).isdigit() else size for size in tensors[0]["spatial_shape"]]
+        return (int(tensors[0]["num_channels"]), *_get_fake_spatial_shape(shape, p=4, n=4, any=96))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "'network_data_format' of metadata.json must say 'num_channels' and 'spatial_shape' of the image: "
+            f"{first_line(error)}."
+        ) from error

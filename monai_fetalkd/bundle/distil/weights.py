@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from monai.networks.utils import eval_mode
 from monai.transforms import EnsureChannelFirst, LoadImage
 from torch import Tensor, nn
 
-from monai_fetalkd.bundle.process import root_error
 from monai_fetalkd.bundle.workflow import quiet_readers
 from monai_fetalkd.utils.checkpoints import is_torchscript, load_weights
+from monai_fetalkd.utils.machine import first_line
 
 from .config import Config, read_file
 from .pairing import pair_layers
@@ -80,6 +81,8 @@ def plan_weights(
     Raises:
         FileNotFoundError, ImportError, ValueError: when something is missing or does not fit, in one sentence.
     """
+    if zipfile.is_zipfile(weights) and _is_packed_bundle(weights):
+        raise ValueError(f"'{weights}' is a packed bundle: unpack it and give its folder as --teacher.")
     if datalist is None:
         raise ValueError(f"The weights '{weights}' come without data: give a datalist as --datalist.")
     teacher, definition = _teacher(weights, network, student)
@@ -109,6 +112,11 @@ def plan_weights(
     )
 
 
+def _is_packed_bundle(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("configs/metadata.json") for name in archive.namelist())
+
+
 def _teacher(weights: Path, network: Path | None, student: Path | None) -> tuple[nn.Module, dict[str, Any] | None]:
     if is_torchscript(weights):
         if network is not None:
@@ -121,7 +129,7 @@ def _teacher(weights: Path, network: Path | None, student: Path | None) -> tuple
         try:
             return torch.jit.load(weights, map_location="cpu").eval(), None
         except Exception as error:  # an archive may be broken in any way
-            raise ValueError(f"'{weights}' cannot be loaded as TorchScript: {_line(error)}") from error
+            raise ValueError(f"'{weights}' cannot be loaded as TorchScript: {first_line(error)}.") from error
     if network is None:
         raise ValueError(
             f"'{weights}' holds weights without a network: give the definition of their network as --network FILE, or "
@@ -181,7 +189,7 @@ def _first_image(content: Mapping[str, Any], datalist: Path) -> Tensor:
         with quiet_readers():
             image = EnsureChannelFirst()(LoadImage(image_only=True)(path))
     except Exception as error:  # readers fail in many ways
-        raise ValueError(f"The image '{path}' cannot be read: {_line(error)}") from error
+        raise ValueError(f"The image '{path}' cannot be read: {first_line(error)}.") from error
     if image.ndim - 1 not in _LARGEST:
         raise ValueError(f"The image '{path}' has {image.ndim - 1} spatial axes; 2 or 3 can be segmented.")
     return image
@@ -197,7 +205,7 @@ def _classes(network: nn.Module, image_shape: Sequence[int], what: str) -> int:
         with eval_mode(network), torch.no_grad():
             output = network(torch.zeros(1, *image_shape))
     except Exception as error:  # a network may refuse an image in any way
-        raise ValueError(f"{what} refuses an image of {tuple(image_shape)}: {_line(error)}") from error
+        raise ValueError(f"{what} refuses an image of {tuple(image_shape)}: {first_line(error)}.") from error
     if not isinstance(output, Tensor) or output.shape[2:] != tuple(image_shape[1:]) or output.shape[1] < 2:
         given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(
@@ -221,7 +229,3 @@ def _class_names(content: Mapping[str, Any], count: int, datalist: Path) -> list
 
 def _suffix(name: str) -> str:
     return ".nii*" if ".nii" in name else Path(name).suffix
-
-
-def _line(error: Exception) -> str:
-    return str(root_error(error)).splitlines()[0]

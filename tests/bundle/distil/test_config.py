@@ -15,7 +15,7 @@ RAW = {
     "bundle_root": ".",
     "root_of_data": "$@bundle_root + '/data'",
     "names": ["a", "b", "c"],
-    "net": {"def": UNET, "net": "$@##def#channels and @net#def.to('cpu')"},
+    "net": {"def": UNET, "net": "$@#def#channels and @net#def.to('cpu')"},
     "data": {"dir": "@root_of_data", "again": "%data#dir", "other": "@##names"},
     "make": {"_target_": "SupervisedTrainer", "_mode_": "callable", "network": "@net#net", "max_epochs": 3},
     "trainer": {"_target_": "@make", "max_epochs": 5},

@@ -268,7 +268,21 @@ SEVERAL = {"network_data_format#inputs": {name: {"num_channels": 1, "spatial_sha
         ({"train": {"loss": {"_target_": "DiceLoss"}}}, [], "DiceLoss"),
         ({"train": {"validate#evaluator": None}}, [], "SupervisedEvaluator"),
         ({"inference": {"network_def#channels": [8, 16]}}, [], "two networks"),
+        ({"metadata": {"network_data_format": None}}, [], "0 images"),
+        ({"metadata": {"network_data_format#inputs": "none"}}, [], "0 images"),
+        ({"metadata": {"network_data_format#inputs#image#spatial_shape": ["x", 32]}}, [], "spatial_shape"),
+        ({"metadata": {"network_data_format#inputs#image#num_channels": "three"}}, [], "num_channels"),
+        ({"metadata": {"network_data_format#inputs#image#num_channels": None}}, [], "num_channels"),
+        ({"train": {"loss": {"_target_": "nowhere.Loss"}}}, [], "nowhere.Loss"),
+        ({"train": {"loss": {"_target_": "DiceCELoss", "nonsense": 1}}}, [], "nonsense"),
+        ({"train": {"train#trainer#loss_function": None}}, [], "no loss_function"),
+        ({"train": {"train#trainer#train_data_loader": None}}, [], "no train_data_loader"),
+        ({"train": {"network_def": {"_target_": "nowhere.Net"}}, "weights": False}, [], "nowhere.Net"),
+        ({"train": {"network": "@one", "one": "@other", "other": "@one"}}, [], "circle"),
+        ({"train": {"train#trainer#network": "@nothing"}}, [], "'nothing'"),
+        ({"train": {"validate#evaluator#key_val_metric": None}}, [], "key_val_metric"),
         ({}, ["--reduce", "64"], "no channel"),
+        ({}, ["--reduce", "nan"], "--reduce"),
         ({}, ["--reduce", "1"], "--reduce"),
         ({}, ["--student", "nowhere.json"], "nowhere.json"),
     ],
@@ -282,6 +296,54 @@ def test_a_mistake_is_told_in_one_sentence_and_nothing_written(tmp_path, capsys,
     assert told in lines[0]
     assert "Traceback" not in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["organs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("configs/metadata.json", "{", "metadata.json"),
+        ("configs/metadata.json", "[1]", "metadata.json"),
+        ("configs/train.json", "{", "train.json"),
+        ("models/model.pt", "hello", "model.pt"),
+        ("models/model.pt", "version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, capsys, name, content, told):
+    teacher = bundle(tmp_path / "organs")
+    (teacher / name).write_text(content)
+    assert init(tmp_path / "small", teacher) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize(
+    ("definition", "told"),
+    [
+        (UNET | {"out_channels": 2}, "same shape"),
+        (UNET | {"out_channels": 3, "in_channels": 3}, "student"),
+        ({"_target_": "torch.nn.Softmax"}, "Softmax"),
+        ({"_target_": "nowhere.Net"}, "nowhere.Net"),
+        ([1], "student.json"),
+        ({}, "network_def"),
+    ],
+)
+def test_a_student_that_does_not_fit_is_refused(tmp_path, capsys, definition, told):
+    teacher = bundle(tmp_path / "organs")
+    (tmp_path / "student.json").write_text(json.dumps(definition))
+    assert init(tmp_path / "small", teacher, "--student", str(tmp_path / "student.json")) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "small").exists()
+
+
+def test_nothing_is_written_into_the_teacher(tmp_path, capsys):
+    teacher = bundle(tmp_path / "organs")
+    assert init(teacher / "small", teacher) == 1
+    assert "inside the teacher" in capsys.readouterr().err
+    assert not (teacher / "small").exists()
 
 
 @pytest.mark.parametrize(
