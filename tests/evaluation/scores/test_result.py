@@ -4,71 +4,22 @@ import json
 import math
 import re
 from dataclasses import replace
-from importlib.resources import files
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
 from sklearn.metrics import f1_score
 
 from monai_fetalkd.evaluation.scores.calibration import with_temperature
 from monai_fetalkd.evaluation.scores.classification import class_scores, part_scores, scores
 from monai_fetalkd.evaluation.scores.intervals import differences, intervals, mcnemar
-from monai_fetalkd.evaluation.scores.output import check_output, write_evaluation
-from monai_fetalkd.evaluation.scores.predictions import Predictions, read_predictions
+from monai_fetalkd.evaluation.scores.output import write_evaluation
 from monai_fetalkd.evaluation.scores.result import evaluate
 from monai_fetalkd.evaluation.scores.text import table
 from monai_fetalkd.evaluation.scores.threshold import answered
 
-CLASSES = ("abdomen", "brain", "femur")
-REPEATS = 8
+from .conftest import CLASSES, COST, REPEATS, network
+
 CALIBRATION = ("negative_log_likelihood", "expected_calibration_error", "brier_score")
-COST = {
-    "parameters": 700_000,
-    "macs": 116_000_000,
-    "bytes": 2_800_000,
-    "milliseconds": {"median": 2.5, "p95": 3.1},
-    "peak_memory_bytes": 9_000_000,
-}
-
-
-def network(skill, frames=60, seed=0, prefix="frame", labels=None):
-    """A network that is as sure as skilled; frames of twelve patients, two hospitals, and one machine that is known."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(frames) % 3 if labels is None else np.asarray(labels)
-    logits = generator.normal(size=(len(labels), 3)) + skill * np.eye(3)[labels]
-    rows = [
-        {
-            "image": f"{prefix}{number}.png",
-            "label": int(label),
-            "group": f"patient{number // 5}",
-            "source": f"hospital{number % 2}",
-            "machine": "Voluson" if number < 30 else "",
-        }
-        for number, label in enumerate(labels)
-    ]
-    return Predictions.from_rows(CLASSES, rows, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
-
-
-@pytest.fixture(scope="module")
-def networks():
-    return {"teacher": network(3), "Student": network(2, seed=1)}
-
-
-@pytest.fixture(scope="module")
-def content(networks):
-    validation = {"Student": network(2, frames=45, seed=2, prefix="validation")}
-    settings = {"checkpoint": "student.pt", "seed": np.int64(3)}
-    return evaluate(networks, validation, {"Student": COST}, settings, repeats=REPEATS)
-
-
-@pytest.fixture(scope="module")
-def validator():
-    schema = json.loads(
-        files("monai_fetalkd.evaluation.scores").joinpath("metrics.schema.json").read_text(encoding="utf-8")
-    )
-    Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
 
 
 def as_json(found):
@@ -264,113 +215,6 @@ def test_an_interval_of_the_calibration_error_that_misses_its_value_is_explained
 def test_ill_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluate(**{"networks": {"a": network(2), "b": network(2)}, **arguments}, repeats=1)
-
-
-def test_the_result_is_written_and_read_again(networks, content, tmp_path):
-    write_evaluation(content, networks, tmp_path / "eval")
-    assert json.loads((tmp_path / "eval" / "metrics.json").read_text(encoding="utf-8")) == content
-    for name, predictions in networks.items():
-        again = read_predictions(tmp_path / "eval" / content["networks"][name]["predictions"])
-        assert np.array_equal(again.probabilities, predictions.probabilities)
-        assert again.files == predictions.files
-
-
-def test_names_that_no_file_can_have_or_that_collide_get_files_of_their_own(tmp_path):
-    names = ["stage 1/2", "stage_1_2", "Stage 1_2", "../..", "Lehrer ß"]
-    networks = {name: network(2) for name in names}
-    content = evaluate(networks, repeats=1)
-    write_evaluation(content, networks, tmp_path)
-    paths = [content["networks"][name]["predictions"] for name in names]
-    assert len({path.lower() for path in paths}) == len(names)
-    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv")} == set(paths)
-
-
-def test_an_older_result_is_replaced_on_request_only(networks, content, tmp_path):
-    write_evaluation(content, networks, tmp_path)
-    newer = {**content, "split": "validation"}
-    with pytest.raises(FileExistsError, match=r"metrics\.json' is an older result"):
-        write_evaluation(newer, networks, tmp_path)
-    assert json.loads((tmp_path / "metrics.json").read_text())["split"] == "testing"
-    write_evaluation(newer, networks, tmp_path, overwrite=True)
-    assert json.loads((tmp_path / "metrics.json").read_text())["split"] == "validation"
-
-
-def test_predictions_of_an_older_result_are_not_replaced_either(networks, content, tmp_path):
-    older = tmp_path / content["networks"]["Student"]["predictions"]
-    older.parent.mkdir()
-    older.write_text("older")
-    with pytest.raises(FileExistsError, match="is an older result"):
-        write_evaluation(content, networks, tmp_path)
-    assert older.read_text() == "older"
-    assert not (tmp_path / "metrics.json").exists()
-
-
-@pytest.mark.parametrize("folder", ["data/images", "data/images/eval", "data/other/../images"])
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_nothing_is_written_where_the_frames_are(folder, overwrite, tmp_path):
-    images = tmp_path / "data" / "images"
-    images.mkdir(parents=True)
-    (images / "cine.dcm").touch()
-    rows = [{"image": str(images / "cine.dcm"), "frame": n, "label": n, "group": f"p{n}"} for n in range(3)]
-    networks = {"student": Predictions.from_rows(CLASSES, rows, np.eye(3))}
-    content = evaluate(networks, repeats=1)
-    with pytest.raises(ValueError, match="holds frames evaluated: write the result elsewhere"):
-        write_evaluation(content, networks, tmp_path / folder, overwrite)
-    assert [path.name for path in images.iterdir()] == ["cine.dcm"]
-    check_output(networks, tmp_path / "eval")
-    assert not (tmp_path / "eval").exists()
-
-
-def test_the_table_shows_networks_side_by_side(content):
-    lines = table(content).splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert len({len(line) for line in lines if line.startswith("|")}) == 1
-    assert rows[0] == ["", "teacher", "Student"]
-    shown = {row[0]: row[1:] for row in rows[2:]}
-    for title, metric in {
-        "accuracy": "accuracy",
-        "balanced accuracy": "balanced_accuracy",
-        "macro F1": "macro_f1",
-        "macro AUROC": "macro_auroc",
-        "negative log-likelihood": "negative_log_likelihood",
-        "expected calibration error": "expected_calibration_error",
-    }.items():
-        found = [network["metrics"][metric] for network in content["networks"].values()]
-        for text, cell in zip(shown[title], found, strict=True):
-            numbers = re.findall(r"\d\.\d{3}", text)
-            assert numbers == [f"{cell[key]:.3f}" for key in ("value", "low", "high") if cell[key] is not None]
-            assert ("exact" in text) == ("method" in cell)
-    assert shown["temperature"] == ["-", f"{content['networks']['Student']['temperature']['value']:.3f}"]
-    assert shown["negative log-likelihood, scaled"][0] == "-"
-    assert shown["parameters (millions)"] == ["-", "0.700"]
-    assert shown["multiply-accumulates (billions)"] == ["-", "0.116"]
-    assert shown["milliseconds a frame, median (p95)"] == ["-", "2.50 (3.10)"]
-    assert "60 frames of 12 groups." in lines
-
-
-def test_the_table_tells_whose_note_it_is(content):
-    teacher, student = ({**network} for network in content["networks"].values())
-    teacher["notes"], student["notes"] = ["Of all."], ["Of all.", "Of one."]
-    lines = table({**content, "networks": {"teacher": teacher, "student": student}}).splitlines()
-    assert lines[-2:] == ["Of all.", "student: Of one."]
-
-
-def test_the_table_leaves_out_what_was_not_measured(networks):
-    text = table(evaluate(networks, repeats=1))
-    assert "temperature" not in text
-    assert "milliseconds" not in text
-
-
-@pytest.mark.parametrize(("p_value", "shown"), [(0.3, "p = 0.300"), (0.0004, "p < 0.001")])
-def test_the_table_tells_differences_with_their_sign(content, p_value, shown):
-    pair = {
-        "first": "teacher",
-        "second": "Student",
-        "differences": {"accuracy": {"value": 0.02, "low": -0.01, "high": 0.05}},
-        "mcnemar": {"only_first": 1, "only_second": 2, "p_value": p_value},
-    }
-    text = table({**content, "comparisons": [pair]})
-    assert f"Student - teacher: accuracy +0.020 (-0.010 to +0.050), McNemar {shown}" in text.splitlines()
 
 
 def right_in(frames=60, wrong=(), **columns):
