@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from .frame import Frame, FrameError, FrameSource
@@ -33,7 +34,8 @@ class Decoder:
 
     Args:
         seconds: the longest time for the header of a file, and for each frame.
-        memory: bytes of data that the process may hold, on Linux; elsewhere there is no limit.
+        memory: bytes of data that the process may hold beyond what it starts with, on Linux; elsewhere there is no
+            limit.
 
     Example:
         >>> decoder = Decoder(seconds=10, memory=2**30)
@@ -133,13 +135,21 @@ class _Source:
         """The other process is asked for frames alone."""
 
 
+def _held() -> int:
+    """Bytes of data that this process holds, on Linux."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmData:")]
+    return 1024 * int(kilobytes)
+
+
 def _read_files(connection: Connection, memory: int) -> None:
     """What the other process does until the pipe is closed: a path opens a file, a number asks for a frame of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the parent, and that closes the pipe
     if sys.platform == "linux":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        limit = _held() + memory  # a server of forks that another part of the program began may have imported much
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the frame of a patient
     with suppress(EOFError, OSError):
         while True:
