@@ -8,6 +8,7 @@ python benchmarks/fetal_head.py test --data hc18 --output runs/fetal_head
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,6 @@ from monai_fetalkd.losses import (
 from monai_fetalkd.ultrasound.biometry import head_circumference
 from monai_fetalkd.unlabelled import NO_LABEL
 
-FRAME = (540, 800)
 SIZE = (64, 96)
 MARGIN = 1.4  # pixels by which the published masks are wider than the published measurements
 DECODER = ["model.1.submodule.2", "model.1.submodule.1.submodule.2"]
@@ -62,6 +62,8 @@ def network(channels: tuple[int, ...], units: int) -> UNet:
 def load(folder: Path) -> Cases:
     """All frames, reduced by averaging to the input size of the networks."""
     rows = list(csv.DictReader((folder / "heads.csv").open()))
+    for row in rows:  # a few frames are not of 800 x 540
+        row["width"], row["height"] = map(str, Image.open(folder / row["image"]).size)
 
     def read(key: str) -> Tensor:
         pictures = (np.asarray(Image.open(folder / row[key]).convert("L")).copy() for row in rows)
@@ -115,7 +117,7 @@ def scores(logits: Tensor, cases: Cases) -> dict[str, np.ndarray]:
     dice = compute_dice(one_hot(logits.argmax(dim=1, keepdim=True), 2), label, include_background=False)[:, 0]
     sizes = np.array([float(row["pixel_size_mm"]) for row in cases.rows])
     truth = np.array([float(row["head_circumference_mm"]) for row in cases.rows])
-    found = [head_circumference(mask, size) for mask, size in zip(masks(logits), sizes, strict=True)]
+    found = [head_circumference(mask, size) for mask, size in zip(masks(logits, cases), sizes, strict=True)]
     error = np.nan_to_num(np.array(found)) - truth  # no head is a circumference of zero
     return {
         "mm": np.abs(error),
@@ -128,18 +130,20 @@ def scores(logits: Tensor, cases: Cases) -> dict[str, np.ndarray]:
 def test_scores(logits: Tensor, cases: Cases, folder: Path) -> dict[str, np.ndarray]:
     """Those, and the 95th percentile of the surface distance in mm."""
     distances = []
-    for mask, row in zip(masks(logits), cases.rows, strict=True):
+    for mask, row in zip(masks(logits, cases), cases.rows, strict=True):
         truth = np.asarray(Image.open(folder / row["mask"])) != 0
         pair = (torch.from_numpy(values)[None, None] for values in (mask, truth))
         distance = float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))
-        pixels = distance if np.isfinite(distance) else np.hypot(*FRAME)  # where nothing is found, the diagonal
+        pixels = distance if np.isfinite(distance) else np.hypot(*truth.shape)  # where nothing is found, the diagonal
         distances.append(pixels * float(row["pixel_size_mm"]))
     return scores(logits, cases) | {"hd95_mm": np.array(distances)}
 
 
-def masks(logits: Tensor) -> NDArray[np.bool_]:
-    """The masks in the size of the frames."""
-    return functional.interpolate(logits, FRAME, mode="bilinear").argmax(dim=1).numpy().astype(bool)
+def masks(logits: Tensor, cases: Cases) -> Iterator[NDArray[np.bool_]]:
+    """The mask of each frame, in its size."""
+    for logit, row in zip(logits, cases.rows, strict=True):
+        size = int(row["height"]), int(row["width"])
+        yield functional.interpolate(logit[None], size, mode="bilinear")[0].argmax(dim=0).numpy().astype(bool)
 
 
 def task(folder: Path) -> Task:
