@@ -10,14 +10,13 @@ on validation volumes; the figures are of the test volumes. An interrupted call 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import monai
 import torch
-from monai.bundle import ConfigWorkflow
+from bundle_run import run_bundle
 
 from monai_fetalkd.__main__ import main as command
 from monai_fetalkd.utils.markdown import markdown_table
@@ -70,21 +69,8 @@ def arms(bundle: Path, folder: Path, seed: int) -> dict[str, float]:
 
 def run(bundle: Path, folder: Path, run_id: str, overrides: dict[str, Any]) -> dict[str, float]:
     """Run part of the bundle, unless it has been run, and read the Dice that it wrote."""
-    result = folder / "eval" / "metrics.json"
-    if not result.is_file():
-        workflow = ConfigWorkflow(
-            workflow_type="train",
-            config_file=str(bundle / "configs" / "train.json"),
-            bundle_root=str(bundle),
-            output_dir=str(folder),
-            resume=True,
-            **overrides,
-        )
-        workflow.run_id = run_id
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    return {name: row["metrics"]["mean_dice"] for name, row in json.loads(result.read_text()).items()}
+    rows = run_bundle(bundle, ["train.json"], folder, run_id, overrides)
+    return {name: row["metrics"]["mean_dice"] for name, row in rows.items()}
 
 
 if __name__ == "__main__":

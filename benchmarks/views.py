@@ -13,14 +13,13 @@ interrupted call goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import monai
 import torch
-from monai.bundle import ConfigWorkflow
+from bundle_run import run_bundle
 
 from monai_fetalkd.utils.markdown import markdown_table
 
@@ -86,21 +85,7 @@ def arms(configs: list[str], folder: Path, numbers: list[int], epochs: int, comm
 
 def run(configs: list[str], folder: Path, run_id: str, overrides: dict[str, Any]) -> dict[str, float]:
     """Run part of the bundle, unless it has been run, and read the accuracies that it wrote."""
-    result = folder / "eval" / "metrics.json"
-    if not result.is_file():
-        workflow = ConfigWorkflow(
-            workflow_type="train",
-            config_file=[str(BUNDLE / "configs" / name) for name in configs],
-            bundle_root=str(BUNDLE),
-            output_dir=str(folder),
-            resume=True,
-            **overrides,
-        )
-        workflow.run_id = run_id
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    networks = json.loads(result.read_text())["networks"]
+    networks = run_bundle(BUNDLE, configs, folder, run_id, overrides)["networks"]
     return {name: network["metrics"]["accuracy"]["value"] for name, network in networks.items()}
 
 

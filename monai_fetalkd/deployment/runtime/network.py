@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +24,7 @@ def task_of(metadata: Mapping[str, str]) -> str:
     return metadata.get("task", "classification")
 
 
-class ExportedNetwork:
+class ExportedNetwork(ABC):
     """A file that ``python -m monai_fetalkd export`` has written, checked and loaded.
 
     Args:
@@ -54,7 +55,8 @@ class ExportedNetwork:
         self.metadata: Mapping[str, str] = MappingProxyType(dict(sessions[0].metadata))
         if (task := task_of(self.metadata)) != self.task:
             raise ValueError(
-                f"'{name}' is a network for {task}, and one for {self.task} is needed (`stream` takes either)."
+                f"'{name}' is a network for {task}, and one for {self.task} is needed "
+                "(`stream` and `serve` take either)."
             )
         with reading_metadata(name):
             self.class_names = class_names_of(json.loads(self.metadata["class_names"]))
@@ -75,9 +77,9 @@ class ExportedNetwork:
             raise ValueError(f"'{name}' gives logits {logits}, but its metadata need {expected}: export it anew.")
         self.backend = self._session.name
 
-    def _read_metadata(self) -> None:
+    def _read_metadata(self) -> None:  # noqa: B027, a task may have no more
         """Read what the metadata of this task hold beyond classes and preprocessing."""
 
+    @abstractmethod
     def _logits_shape(self) -> tuple[int, ...]:
         """The shape of the logits of one frame that the metadata promise."""
-        raise NotImplementedError
