@@ -8,13 +8,14 @@ the student alone and in both stages for one epoch of a few small patches, runs 
 verifies it with MONAI. The table says what ran, and why not what did not. The figures of merit mean nothing: teachers
 have learned nothing, and data are noise.
 
-Patches, batches and numbers of samples are reduced (``--size``), ``num_workers`` is 0, and colour jitter, which needs
-torchvision, is left out. Each bundle runs in a process of its own.
+Patches, batches and numbers of samples are reduced, ``num_workers`` is 0, and colour jitter, which needs torchvision,
+is left out. Each bundle runs in a process of its own, which is stopped after ``--limit`` seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -39,46 +41,55 @@ def main() -> int:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="BUNDLE")
     parser.add_argument("--schema", type=Path, help="meta_schema_20240725.json, where it is not to be downloaded")
+    parser.add_argument("--limit", type=int, default=1800, help="seconds that a bundle may take")
     parser.add_argument("--one", choices=list(CASES), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         return attempt(arguments.zoo, arguments.output_dir, arguments.one, arguments.schema)
     for name in arguments.only:
-        folder = arguments.output_dir / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        schema = ["--schema", str(arguments.schema)] if arguments.schema else []
-        command = [
-            sys.executable,
-            __file__,
-            str(arguments.zoo),
-            "--output_dir",
-            str(arguments.output_dir),
-            "--one",
-            name,
-        ]
-        with (folder / "log.txt").open("w") as log:
-            subprocess.run([*command, *schema], stdout=log, stderr=subprocess.STDOUT, check=False)
-        print(
-            name, json.loads(path.read_text()) if (path := folder / "result.json").is_file() else "crashed", flush=True
-        )
-    print_table(arguments.output_dir)
+        result = run_limited(name, arguments.zoo, arguments.output_dir, arguments.schema, arguments.limit)
+        print(f"{name}: {result['result']} ({result['seconds']} s)", flush=True)
+    print_table(arguments.output_dir, arguments.limit)
     return 0
 
 
-def print_table(folder: Path) -> None:
-    """The table of all results in a folder."""
+def run_limited(name: str, zoo: Path, output_dir: Path, schema: Path | None, limit: int) -> dict[str, Any]:
+    """Try one bundle in a process of its own, and read what came of it; also where that did not end."""
+    folder = output_dir / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    command = [sys.executable, __file__, str(zoo), "--output_dir", str(output_dir), "--one", name]
+    command += ["--schema", str(schema)] if schema else []
+    start, problem = time.perf_counter(), "crashes"
+    with (folder / "log.txt").open("w") as log:
+        try:
+            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, timeout=limit)
+        except subprocess.TimeoutExpired:
+            problem = f"does not end within {limit} s"
+    path = folder / "result.json"
+    result: dict[str, Any] = json.loads(path.read_text())
+    if step := result.pop("step", None):
+        result |= {"result": f"{step} {problem}", "seconds": round(time.perf_counter() - start)}
+        path.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def print_table(folder: Path, limit: int) -> None:
+    """The table of all results in a folder, and what they were made with."""
+    from monai_fetalkd.evaluation.provenance import git_commit
     from monai_fetalkd.utils.markdown import markdown_table
 
-    rows = [["bundle", "teacher", "student", "parameters", "pairs", "result"]]
+    rows = [["bundle", "teacher", "student", "parameters", "pairs", f"seconds (at most {limit})", "result"]]
     for name in CASES:
         path = folder / name / "result.json"
         if path.is_file():
             result = json.loads(path.read_text())
             sizes = " to ".join(f"{size / 1e6:.2f} M" for size in result.get("parameters", ()))
             rows.append([name, *(str(result.get(key, "")) for key in ("teacher", "student"))])
-            rows[-1] += [sizes, str(result.get("pairs", "")), result["result"]]
-    print(markdown_table(rows))
+            rows[-1] += [sizes, *(str(result.get(key, "")) for key in ("pairs", "seconds", "result"))]
+    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "monai", "numpy"))
+    commit = git_commit(Path(__file__).parent) or "none"
+    print(f"{markdown_table(rows)}\n\n{datetime.date.today()}, commit {commit}, {versions}")
 
 
 def attempt(zoo: Path, output_dir: Path, name: str, schema: Path | None) -> int:
@@ -89,6 +100,13 @@ def attempt(zoo: Path, output_dir: Path, name: str, schema: Path | None) -> int:
     case, step = CASES[name], "preparation"
     result: dict[str, Any] = {}
     start = time.perf_counter()
+
+    def begin(next_step: str) -> None:
+        nonlocal step
+        step = next_step
+        write_result(folder, {**result, "step": step})
+
+    begin(step)
     try:
         teacher = folder / name
         shutil.copytree(zoo / "models" / name, teacher)
@@ -99,18 +117,18 @@ def attempt(zoo: Path, output_dir: Path, name: str, schema: Path | None) -> int:
         if case.files is not None:
             case.files(teacher)
         refused = random_weights(teacher)
-        step = "init"
+        begin("init")
         student = folder / "student"
         refused = refused or initialise(student, teacher, case, folder)
         if refused:
             result["result"] = f"refused: {refused}"
             return 0
         result |= described(student, teacher)
-        step = "training"
+        begin("training")
         train(teacher, student, case, items, folder)
-        step = "inference"
+        begin("inference")
         infer(student, case, items, folder)
-        step = "verification"
+        begin("verification")
         verify(student, schema)
         result["result"] = "runs"
     except (Exception, SystemExit) as error:
@@ -118,9 +136,13 @@ def attempt(zoo: Path, output_dir: Path, name: str, schema: Path | None) -> int:
         cause = root_error(error)
         result["result"] = f"{step} fails: {type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"
     finally:
-        result["seconds"] = round(time.perf_counter() - start)
-        (folder / "result.json").write_text(json.dumps(result, indent=1))
+        write_result(folder, {**result, "seconds": round(time.perf_counter() - start)})
     return 0
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """What came of a bundle; with a ``step``, where it is."""
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
 
 
 def random_weights(teacher: Path) -> str | None:

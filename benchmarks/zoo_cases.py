@@ -42,14 +42,22 @@ class Case:
 
 
 def volumes(
-    labels: int, spacing: float = 1.0, channels: int = 1, values: tuple[int, ...] | None = None, count: int = 3
+    labels: int,
+    spacing: float = 1.0,
+    channels: int = 1,
+    values: tuple[int, ...] | None = None,
+    count: int = 3,
+    margin: int = 8,
 ) -> Callable[[Path, int], Items]:
-    """Volumes as NIfTI files of some spacing in mm, a file for each channel, with a segmentation of slabs."""
+    """Volumes as NIfTI files of some spacing in mm, a file for each channel, with a segmentation of slabs.
+
+    They are larger than a patch by a margin; without one, a sliding window has one position.
+    """
 
     def make(folder: Path, size: int) -> Items:
         items = []
         for index in range(count):
-            image, label = _blocks((size + 8,) * 3, values or tuple(range(labels)), index)
+            image, label = _blocks((size + margin,) * 3, values or tuple(range(labels)), index)
             names = [f"{index}-{channel}.nii.gz" for channel in range(channels)]
             files = [_nifti(folder / name, image * 200 - 50, spacing) for name in names]
             items.append({"image": files if channels > 1 else files[0]})
@@ -119,19 +127,21 @@ def slices(folder: Path, size: int) -> Items:
 
 
 def architecture(bundle: Path) -> None:
-    """A searched architecture of the form that DiNTS' search writes, with every path on."""
-    import torch
-    from monai.networks.nets import TopologyInstance
+    """A searched architecture as the search of the bundle writes it before its first step.
 
-    space = TopologyInstance(num_blocks=12, num_depths=4, use_downsample=True)
-    torch.save(
-        {
-            "arch_code_a": np.ones((space.num_blocks, space.arch_code_a.shape[1])),
-            "arch_code_c": np.ones((space.num_blocks, space.arch_code_a.shape[1])),
-            "node_a": np.ones((space.num_blocks + 1, space.num_depths)),
-        },
-        bundle / "models" / "search_code_18590.pt",
-    )
+    The file holds numpy arrays, for which torch 2.6 and later need ``weights_only=False``, and the configs need a GPU:
+    the copied configs are changed in both.
+    """
+    import torch
+    from monai.networks.nets import TopologySearch
+
+    torch.manual_seed(0)
+    keys = ("node_a", "arch_code_a", "arch_code_c", "arch_code_a_max")
+    space = TopologySearch(num_blocks=12, num_depths=4, use_downsample=True)
+    torch.save(dict(zip(keys, space.decode(), strict=True)), bundle / "models" / "search_code_18590.pt")
+    for path in (bundle / "configs" / f"{kind}.yaml" for kind in ("train", "inference")):
+        text = path.read_text().replace("torch.device('cuda'))", "torch.device('cpu'), weights_only=False)")
+        path.write_text(text.replace("\"$torch.device('cuda')\"", "\"$torch.device('cpu')\""))
 
 
 UNET = {
@@ -166,7 +176,7 @@ CASES: dict[str, Case] = {
     ),
     "prostate_mri_anatomy": Case(volumes(3, spacing=0.5), size=64),
     "renalStructures_CECT_segmentation": Case(phases, keys=("artery", "vein", "excret", "label")),
-    "renalStructures_UNEST_segmentation": Case(volumes(4, count=2), size=96, student=UNET),
+    "renalStructures_UNEST_segmentation": Case(volumes(4, count=2, margin=0), size=96, student=UNET),
     "segmentation_template": Case(volumes(4), size=24, data=("train_sub", "val_sub"), inference="data_dicts"),
     "spleen_ct_segmentation": Case(volumes(2, spacing=2.0)),
     "spleen_deepedit_annotation": Case(volumes(2)),
@@ -174,7 +184,7 @@ CASES: dict[str, Case] = {
     "valve_landmarks": Case(frames),
     "ventricular_short_axis_3label": Case(slices, size=64, fit={"num_iters": 2, "batch_size": 2, "num_substeps": 1}),
     "wholeBody_ct_segmentation": Case(volumes(105, spacing=1.5, count=2)),
-    "wholeBrainSeg_Large_UNEST_segmentation": Case(volumes(133, count=2), size=96),
+    "wholeBrainSeg_Large_UNEST_segmentation": Case(volumes(133, count=2, margin=0), size=96),
 }
 
 

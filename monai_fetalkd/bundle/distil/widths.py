@@ -12,7 +12,6 @@ __all__ = ["UnknownWidthError", "reduced_arguments"]
 _WIDTHS = frozenset(
     {
         "block_inplanes",
-        "channel_mul",
         "channels",
         "decoder_channels",
         "embed_dim",
@@ -27,11 +26,12 @@ _WIDTHS = frozenset(
         "num_channel_initial",
         "num_channels_initial",
         "num_filters",
-        "widen_factor",
         "width",
-        "width_coefficient",
     }
 )
+
+# arguments by which all widths of a network are multiplied, whether they are written as 1 or as 1.0
+_FACTORS = frozenset({"channel_mul", "widen_factor", "width_coefficient"})
 
 # Networks of one width have a number of blocks in each stage instead.
 _DEPTHS = frozenset(
@@ -123,6 +123,8 @@ def reduced_arguments(network: Callable[..., Any], arguments: Mapping[str, Any],
         if key in _WIDTHS and value is not None:
             multiple = _MULTIPLES.get(name, {}).get(key, 1)
             changed[key] = _divided(name, key, value, reduce, _multiple(multiple, values))
+        elif key in _FACTORS:
+            changed[key] = value / reduce
         elif key == "layers" and name in _DEPTHS:
             changed[key] = [max(1, round(count / reduce)) for count in value]
         elif key in _BACKBONE_ARGUMENTS and isinstance(value, str):
@@ -141,8 +143,6 @@ def _divided(name: str, key: str, value: Any, reduce: float, multiple: Any) -> A
     if isinstance(value, Sequence):
         each = multiple if isinstance(multiple, Sequence) else [multiple] * len(value)
         return [_divided(name, key, one, reduce, of) for one, of in zip(value, each, strict=True)]
-    if isinstance(value, float):
-        return value / reduce
     if value < reduce:
         raise ValueError(
             f"--reduce {reduce:g} leaves no channel: '{key}' of the {name} is {value}. Give a smaller number."

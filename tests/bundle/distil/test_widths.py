@@ -21,6 +21,8 @@ VOXELS = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2}
         (nets.DenseNet121, VOXELS, {"init_features": 32, "growth_rate": 16}),
         (nets.SEResNet50, {"spatial_dims": 2, "in_channels": 1}, {"layers": [2, 2, 3, 2]}),
         (nets.resnet18, {"spatial_dims": 2, "n_input_channels": 1}, {"widen_factor": 0.5}),
+        (nets.resnet18, {"spatial_dims": 2, "n_input_channels": 1, "widen_factor": 1}, {"widen_factor": 0.5}),
+        (nets.TopologyInstance, {"channel_mul": 1, "num_blocks": 1, "num_depths": 2}, {"channel_mul": 0.5}),
         (
             nets.DynUNet,
             {**VOXELS, "kernel_size": [3] * 3, "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]},
