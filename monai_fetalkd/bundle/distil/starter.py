@@ -6,23 +6,45 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from monai_fetalkd.utils.files import folder_written_whole
 
+from . import classification
+from .classification import with_items
 from .weights import WeightsPlan
 
 __all__ = ["write_starter"]
 
 _STARTER = Path(__file__).parents[1] / "starter"
 
-_README = """
-## The teacher of this bundle
+_README = Template(
+    """\
+# $network distilled from $weights
 
-It is `{weights}`, and is not trained here: `run` begins with the student alone. It is of use only on images like those
-of its training: make `preprocessing` of `configs/inference.json` the same, and the class numbers. Its row in the table
-shows whether they are. {stages}
+A $network that learns $task from a $teacher, whose weights `$weights` are read where they are. Written by
+`python -m monai_fetalkd init`. Its own weights are not here yet: they come from the training below.
+
+**Do this first.** A teacher is of use only on images like those of its training, and no file of weights says what those
+went through. Make `preprocessing` of `configs/inference.json` the same, and the size that the networks take,
+`spatial_shape` in `configs/metadata.json`. The teacher's row in the table shows whether they are right.
+
+From this folder, with `monai-fetalkd[bundle]` installed:
+
+| what | command |
+| --- | --- |
+| all stages and the table | `python -m monai.bundle run --config_file configs/train.json` |
+| one stage alone | the same with `--run_id` $stages |
+| fewer epochs | the same with `--train#epochs 20` |
+| go on after an interruption | the same with `--resume true` |
+| $use | `python -m monai.bundle run --config_file configs/inference.json --dataset_dir FOLDER` |
+
+Data come from `dataset_dir` in `configs/train.json`, a datalist split by patient. Weights go to `models/` (`model.pt`
+is the distilled student), the table and metrics by class to `eval/metrics.json`, curves to `eval/` for TensorBoard, and
+$predictions.
 """
+)
 
 
 def write_starter(folder: Path, plan: WeightsPlan | None = None) -> None:
@@ -36,48 +58,53 @@ def write_starter(folder: Path, plan: WeightsPlan | None = None) -> None:
         shutil.copytree(_STARTER, part, dirs_exist_ok=True)
         if plan is None:
             return
-        _edit(part / "configs" / "metadata.json", lambda content: _describe(content, plan))
-        _edit(part / "configs" / "inference.json", lambda content: _infer(content, plan))
-        _edit(part / "configs" / "train.json", lambda content: _train(content, plan))
-        stages = "" if plan.definition else "Layers inside TorchScript cannot be compared, so there is no stage 1."
-        with (part / "docs" / "README.md").open("a", encoding="utf-8") as file:
-            file.write(_README.format(weights=plan.weights.name, stages=stages).rstrip() + "\n")
+        _edit(part / "configs" / "metadata.json", lambda content: _described(content, plan))
+        _edit(part / "configs" / "inference.json", lambda content: _inferring(content, plan))
+        _edit(part / "configs" / "train.json", lambda content: _training(content, plan))
+        (part / "docs" / "README.md").write_text(_readme(plan), encoding="utf-8")
 
 
-def _edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    change(content)
+def _edit(path: Path, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    content = changed(json.loads(path.read_text(encoding="utf-8")))
     path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
-def _describe(metadata: dict[str, Any], plan: WeightsPlan) -> None:
-    name = type(plan.student_network).__name__
-    metadata["description"] = f"A {name} distilled from '{plan.weights.name}' on '{plan.datalist.name}'."
-    metadata["data_source"] = plan.datalist.name
+def _described(metadata: dict[str, Any], plan: WeightsPlan) -> dict[str, Any]:
+    network, title = type(plan.student_network).__name__, plan.images.task.capitalize()
+    metadata["name"] = f"{title} by a distilled network"
+    metadata["task"] = f"{title} by a small student network distilled from a larger teacher"
+    metadata["description"] = f"A {network} distilled from '{plan.weights.name}' on '{plan.images.path.name}'."
+    metadata["data_source"] = plan.images.path.name
     taken, given = (metadata["network_data_format"][key] for key in ("inputs", "outputs"))
     channels, *size = plan.image_shape
     taken["image"] |= {"num_channels": channels, "spatial_shape": size}
     taken["image"]["channel_def"] = {str(channel): f"channel {channel}" for channel in range(channels)}
-    given["pred"] |= {"num_channels": len(plan.class_names), "spatial_shape": size}
+    given["pred"] |= {"num_channels": len(plan.class_names), "spatial_shape": [] if _classifies(plan) else size}
     given["pred"]["channel_def"] = {str(number): name for number, name in enumerate(plan.class_names)}
+    return with_items(metadata, classification.METADATA) if _classifies(plan) else metadata
 
 
-def _infer(config: dict[str, Any], plan: WeightsPlan) -> None:
+def _inferring(config: dict[str, Any], plan: WeightsPlan) -> dict[str, Any]:
+    if _classifies(plan):
+        config = with_items(config, classification.INFERENCE)
     config["network_def"] = plan.student
-    dims = len(plan.image_shape) - 1
-    if dims == 2:  # a picture has no orientation in the patient
+    if len(plan.image_shape) == 3:  # a picture has no orientation in the patient
         steps = config["preprocessing"]["transforms"]
         config["preprocessing"]["transforms"] = [one for one in steps if one["_target_"] != "Orientationd"]
-    config["dataset"]["data"] = config["dataset"]["data"].replace("*.nii*", f"*{plan.suffix}")
-    config["run"][0] = config["run"][0].replace("NIfTI files", f"files '*{plan.suffix}'")
+    config["dataset"]["data"] = config["dataset"]["data"].replace("*.nii*", f"*{plan.images.suffix}")
+    config["run"][0] = config["run"][0].replace("NIfTI files", f"files '*{plan.images.suffix}'")
+    return config
 
 
-def _train(config: dict[str, Any], plan: WeightsPlan) -> None:
+def _training(config: dict[str, Any], plan: WeightsPlan) -> dict[str, Any]:
+    if _classifies(plan):
+        config = with_items(config, classification.TRAINING)
     dims = len(plan.image_shape) - 1
     train = config["train"]
-    config["dataset_dir"] = str(plan.datalist)
+    config["dataset_dir"] = str(plan.images.path)
     config["teacher"] = {"network_def": plan.definition, "network": config["teacher"]["network"]}
     config["teacher"]["ckpt"] = str(plan.weights)
+    train["lr"] = 0.001  # that of the starter is for its network of three thousand parameters
     train["random_transforms"] = [one for one in train["random_transforms"] if one.get("spatial_axis", 0) < dims]
     config["run"].remove("@run_teacher")
     del config["run_teacher"]
@@ -87,6 +114,11 @@ def _train(config: dict[str, Any], plan: WeightsPlan) -> None:
     else:
         config["layers"], config["teacher_layers"] = ([pair[side] for pair in plan.pairs] for side in (0, 1))
         config["initialize"][-1] = "$(@baseline#trainer, @attention#trainer, @train#trainer)"
+    return config
+
+
+def _classifies(plan: WeightsPlan) -> bool:
+    return plan.images.task == "classification"
 
 
 def _leave_out_layers(config: dict[str, Any]) -> None:
@@ -102,3 +134,17 @@ def _leave_out_layers(config: dict[str, Any]) -> None:
         del config[name]
     del config["teacher"]["network_def"], train["loss"]["feature_losses"], train["loss"]["feature_weights"]
     del distillation["student_layers"], distillation["teacher_layers"]
+
+
+def _readme(plan: WeightsPlan) -> str:
+    attention = "" if plan.definition is None else "`run_attention`, "
+    classifies = _classifies(plan)
+    return _README.substitute(
+        network=type(plan.student_network).__name__,
+        teacher="network in TorchScript" if plan.definition is None else type(plan.teacher_network).__name__,
+        weights=plan.weights.name,
+        task=plan.images.task,
+        stages=f"`run_baseline`, {attention}`run_distillation` or `run_summary`",
+        use=f"{'classify' if classifies else 'segment'} a folder of `*{plan.images.suffix}`",
+        predictions="class probabilities to `eval/predictions.csv`" if classifies else "segmentations to `eval/`",
+    )

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.networks.utils import eval_mode
-from monai.transforms import EnsureChannelFirst, LoadImage
+from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
-from monai_fetalkd.bundle.workflow import quiet_readers
 from monai_fetalkd.utils.checkpoints import is_torchscript, load_weights
 from monai_fetalkd.utils.machine import first_line
 
 from .config import Config, read_file
+from .datalist import LabelledImages, Task, read_labelled_images
 from .pairing import pair_layers
-from .reading import build_network
+from .reading import build_network, removed_arguments
 from .widths import reduced_arguments
 
 __all__ = ["WeightsPlan", "plan_weights"]
 
-_SPLITS = ("training", "validation", "testing")
-_LARGEST = {2: 256, 3: 96}  # positions along an axis of a patch
-_STEP = 32  # five halvings, as the deepest U-Nets of MONAI have
-
 
 @dataclass(frozen=True)
 class WeightsPlan:
-    """A segmentation under a teacher that is known by its weights.
+    """A segmentation or classification under a teacher that is known by its weights.
 
     Attributes:
         weights: the teacher's weights, or the whole network as TorchScript.
@@ -41,9 +37,8 @@ class WeightsPlan:
         student_network: the student.
         student: its definition.
         pairs: layers of student and teacher that are compared.
-        datalist: the data.
-        suffix: how the names of its images end.
-        image_shape: channels and size of a patch.
+        images: the data.
+        image_shape: channels and size of what the networks take.
         class_names: the class table.
     """
 
@@ -53,8 +48,7 @@ class WeightsPlan:
     student_network: nn.Module
     student: dict[str, Any]
     pairs: list[tuple[str, str]]
-    datalist: Path
-    suffix: str
+    images: LabelledImages
     image_shape: tuple[int, ...]
     class_names: list[str]
 
@@ -71,7 +65,8 @@ def plan_weights(
     Args:
         weights: a checkpoint, or TorchScript.
         network: JSON or YAML with the definition of the network whose checkpoint it is; none for TorchScript.
-        datalist: a MONAI datalist of images and segmentations, with lists ``training``, ``validation`` and ``testing``.
+        datalist: a MONAI datalist of images with segmentations or class numbers, with lists ``training``,
+            ``validation`` and ``testing``.
         reduce: what widths are divided by, see :func:`~.widths.reduced_arguments`; 2 where ``student`` is not given.
         student: JSON or YAML with the definition of the student instead.
 
@@ -86,16 +81,15 @@ def plan_weights(
     if datalist is None:
         raise ValueError(f"The weights '{weights}' come without data: give a datalist as --datalist.")
     teacher, definition = _teacher(weights, network, student)
-    content = _read_datalist(datalist)
-    image = _first_image(content, datalist)
-    image_shape = (image.shape[0], *(_patch(size, image.ndim - 1) for size in image.shape[1:]))
-    count = _classes(teacher, image_shape, f"The teacher '{weights}'")
+    images = read_labelled_images(datalist)
+    image_shape = _input_shape(images, definition)
+    count = _classes(teacher, image_shape, images.task, f"The teacher '{weights}'")
     if student is not None:
         small, student_definition = _defined(student, "--student")
     else:
         assert network is not None
         small, student_definition = _defined(network, "--network", 2.0 if reduce is None else reduce)
-    if _classes(small, image_shape, "The student") != count:
+    if _classes(small, image_shape, images.task, "The student") != count:
         raise ValueError(f"The student gives another number of classes than the teacher, which gives {count}.")
     pairs = [] if definition is None else pair_layers(small, teacher, image_shape)
     return WeightsPlan(
@@ -105,10 +99,9 @@ def plan_weights(
         small,
         student_definition,
         pairs,
-        datalist.resolve(),
-        _suffix(content["training"][0]["image"]),
+        images,
         image_shape,
-        _class_names(content, count, datalist),
+        images.class_names(count),
     )
 
 
@@ -147,11 +140,11 @@ def _defined(path: Path, option: str, reduce: float | None = None) -> tuple[nn.M
     component = config.component("network_def")
     if component is None:
         raise ValueError(f"'{path}' defines no network for {option}: it needs a _target_, or an item 'network_def'.")
-    network = build_network(component)
-    values = {key: component.value(key) for key in component.arguments}
+    network, removed = build_network(component), removed_arguments(component)
+    values = {key: component.value(key) for key in component.arguments if key not in removed}
     if reduce is not None:
-        values |= reduced_arguments(component.target, values, reduce)
-        network = component.target(**values)
+        changed = reduced_arguments(component.target, values, reduce)
+        network, values = build_network(component, **changed), values | changed
     try:
         json.dumps(values)
     except TypeError as error:
@@ -159,73 +152,27 @@ def _defined(path: Path, option: str, reduce: float | None = None) -> tuple[nn.M
     return network, {"_target_": component.name, **values}
 
 
-def _read_datalist(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no datalist '{path}'.")
-    content = read_file(path)
-    for split in _SPLITS:
-        rows = content.get(split)
-        if not isinstance(rows, Sequence) or not rows:
-            raise ValueError(
-                f"The datalist '{path}' has no list '{split}': split it by patient into {', '.join(_SPLITS)} "
-                "(python -m monai_fetalkd datalist)."
-            )
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) for key in ("image", "label")):
-                raise ValueError(
-                    f"Number {number} of '{split}' in the datalist '{path}' does not name an 'image' and a 'label' "
-                    "file: only segmentation can be distilled from weights alone."
-                )
-    return content
+def _input_shape(images: LabelledImages, definition: dict[str, Any] | None) -> tuple[int, ...]:
+    """That of the images, or the one size that a transformer with fixed positions takes."""
+    channels, *sizes = images.input_shape
+    fixed = (definition or {}).get("img_size")
+    return (channels, *(sizes if fixed is None else ensure_tuple_rep(fixed, len(sizes))))
 
 
-def _first_image(content: Mapping[str, Any], datalist: Path) -> Tensor:
-    row = content["training"][0]
-    path = datalist.parent / row["image"]
-    for file in (path, datalist.parent / row["label"]):
-        if not file.is_file():
-            raise FileNotFoundError(f"There is no file '{file}', which the datalist '{datalist}' names.")
-    try:
-        with quiet_readers():
-            image = EnsureChannelFirst()(LoadImage(image_only=True)(path))
-    except Exception as error:  # readers fail in many ways
-        raise ValueError(f"The image '{path}' cannot be read: {first_line(error)}.") from error
-    if image.ndim - 1 not in _LARGEST:
-        raise ValueError(f"The image '{path}' has {image.ndim - 1} spatial axes; 2 or 3 can be segmented.")
-    return image
-
-
-def _patch(size: int, dims: int) -> int:
-    return max(_STEP, min(_LARGEST[dims], size) // _STEP * _STEP)
-
-
-def _classes(network: nn.Module, image_shape: Sequence[int], what: str) -> int:
-    """The number of classes that a network gives for each position of an image."""
+def _classes(network: nn.Module, image_shape: Sequence[int], task: Task, what: str) -> int:
+    """The number of classes that a network gives for an image, or for each position of it."""
     try:
         with eval_mode(network), torch.no_grad():
             output = network(torch.zeros(1, *image_shape))
     except Exception as error:  # a network may refuse an image in any way
         raise ValueError(f"{what} refuses an image of {tuple(image_shape)}: {first_line(error)}.") from error
-    if not isinstance(output, Tensor) or output.shape[2:] != tuple(image_shape[1:]) or output.shape[1] < 2:
+    positions = tuple(image_shape[1:]) if task == "segmentation" else ()
+    if not isinstance(output, Tensor) or output.shape[2:] != positions or output.ndim < 2 or output.shape[1] < 2:
         given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        where = "at each position" if task == "segmentation" else "for the whole image"
+        labels = "files" if task == "segmentation" else "class numbers"
         raise ValueError(
-            f"{what} gives {given} for an image of {tuple(image_shape)}: only logits of two or more exclusive classes "
-            "at each position can be distilled from weights alone."
+            f"{what} gives {given} for an image of {tuple(image_shape)}, but the labels of the datalist are {labels}: "
+            f"it must give logits of two or more exclusive classes {where}."
         )
     return int(output.shape[1])
-
-
-def _class_names(content: Mapping[str, Any], count: int, datalist: Path) -> list[str]:
-    """Those of the datalist, which may name them as that of the Medical Segmentation Decathlon does."""
-    labels = content.get("labels")
-    if not isinstance(labels, Mapping):
-        return ["background", *(f"class {number}" for number in range(1, count))]
-    if sorted(labels) != sorted(map(str, range(count))):
-        raise ValueError(
-            f"The datalist '{datalist}' names the classes {dict(labels)}, but the teacher gives {count}, from 0 on."
-        )
-    return [str(labels[str(number)]) for number in range(count)]
-
-
-def _suffix(name: str) -> str:
-    return ".nii*" if ".nii" in name else Path(name).suffix

@@ -1,4 +1,4 @@
-"""What a segmentation may hold."""
+"""What a label may hold."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ __all__ = ["CheckLabelsd"]
 
 
 class CheckLabelsd(MapTransform):
-    """Check that a segmentation holds numbers of the class table alone, and pass it on as it is.
+    """Check that a segmentation, or the label of a whole image, holds numbers of the class table alone.
+
+    It is passed on as it is.
 
     A number outside the table fails deep inside a loss, far from the file that it is in.
 
     Args:
-        keys: keys of the segmentations.
+        keys: keys of the labels.
         class_names: the class table; the numbers go from 0 to the last class.
         allow_missing_keys: whether an item may lack a key.
 
@@ -31,7 +33,7 @@ class CheckLabelsd(MapTransform):
         >>> CheckLabelsd("label", ["background", "organ"])({"label": torch.tensor([[0, 2]])})
         Traceback (most recent call last):
         ...
-        ValueError: The segmentation '' holds 2, but the class table has the numbers 0 to 1: background, organ.
+        ValueError: The label '' holds 2, but the class table has the numbers 0 to 1: background, organ.
     """
 
     def __init__(self, keys: KeysCollection, class_names: Sequence[str], allow_missing_keys: bool = False) -> None:
@@ -46,7 +48,7 @@ class CheckLabelsd(MapTransform):
                 if value != int(value) or not 0 <= value < len(self.class_names):
                     file = getattr(data[key], "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, "")
                     raise ValueError(
-                        f"The segmentation '{file}' holds {value:g}, but the class table has the numbers 0 to "
+                        f"The label '{file}' holds {value:g}, but the class table has the numbers 0 to "
                         f"{len(self.class_names) - 1}: {', '.join(self.class_names)}."
                     )
         return data

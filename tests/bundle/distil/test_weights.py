@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from monai.networks.nets import UNet
 from PIL import Image
 
 from monai_fetalkd.__main__ import main
+from monai_fetalkd.bundle.distil.config import Config
+from monai_fetalkd.bundle.distil.reading import build_network
 from monai_fetalkd.bundle.spheres import make_spheres
 
 VOLUMES = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 4, "channels": [4, 8, 16]}
@@ -34,6 +38,23 @@ def pictures(folder: Path) -> Path:
         Image.fromarray(generator.integers(0, 256, (40, 70), dtype=np.uint8)).save(folder / row["image"])
         Image.fromarray(generator.integers(0, 2, (40, 70), dtype=np.uint8)).save(folder / row["label"])
         rows.append(row)
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    return folder / "datalist.json"
+
+
+def planes(folder: Path, suffix: str = ".png", shape: tuple[int, ...] = (40, 70)) -> Path:
+    """Images of two classes, the second of which is brighter."""
+    folder.mkdir()
+    datalist: dict = {"labels": {"0": "femur", "1": "brain"}}
+    generator = np.random.default_rng(0)
+    for split in ("training", "validation", "testing"):
+        rows = datalist[split] = [{"image": f"{split}{label}{suffix}", "label": label} for label in (0, 1)]
+        for row in rows:
+            pixels = generator.integers(0, 100 + 150 * row["label"], shape, dtype=np.uint8)
+            if suffix == ".png":
+                Image.fromarray(pixels).save(folder / row["image"])
+            else:
+                nibabel.save(nibabel.Nifti1Image(pixels, np.eye(4)), folder / row["image"])
     (folder / "datalist.json").write_text(json.dumps(datalist))
     return folder / "datalist.json"
 
@@ -115,6 +136,46 @@ def test_torchscript_teaches_a_network_of_another_kind_by_its_outputs(files):
 
 
 @pytest.mark.parametrize(
+    ("options", "definition", "size"),
+    [
+        ({}, {"_target_": "DenseNet121", "spatial_dims": 2}, [64, 32]),
+        ({"suffix": ".nii.gz", "shape": (40, 33, 32)}, {"_target_": "DenseNet121", "spatial_dims": 3}, [32, 32, 32]),
+    ],
+)
+def test_a_classifier_teaches_from_a_datalist_of_class_numbers(tmp_path, options, definition, size):
+    datalist = planes(tmp_path / "planes", **options)
+    definition |= {"in_channels": 1, "out_channels": 2, "block_config": [1, 1], "init_features": 8}
+    (tmp_path / "network.json").write_text(json.dumps(definition))
+    torch.save(ConfigParser(definition).get_parsed_content().state_dict(), tmp_path / "teacher.pt")
+    given = {"teacher": tmp_path / "teacher.pt", "network": tmp_path / "network.json", "datalist": datalist}
+    assert init(tmp_path / "small", **given) == 0
+    pred = config(tmp_path / "small", "metadata")["network_data_format"]["outputs"]["pred"]
+    assert pred["channel_def"] == {"0": "femur", "1": "brain"}
+    assert config(tmp_path / "small", "metadata")["network_data_format"]["inputs"]["image"]["spatial_shape"] == size
+    table = run(tmp_path / "small", **{"attention#epochs": 1})
+    assert table["teacher"]["cost"]["parameters"] > table["student, distilled"]["cost"]["parameters"]
+    assert all(0 <= row["metrics"]["balanced_accuracy"] <= 1 for row in table.values())
+    assert len(table["teacher"]["metrics"]["recall_by_class"]) == 2
+    infer(tmp_path / "small", datalist.parent)
+    rows = list(csv.reader((tmp_path / "small" / "eval" / "predictions.csv").open()))
+    assert len(rows) == 6
+    assert all(sum(map(float, row[1:])) == pytest.approx(1, abs=1e-3) for row in rows)
+
+
+@pytest.mark.parametrize(("name", "size"), [("UNETR", [64, 64]), ("SwinUNETR", [64, 32])])  # the second takes any
+def test_a_transformer_gets_patches_of_the_size_that_its_definition_names(files, name, size):
+    definition: dict = {"_target_": name, "in_channels": 1, "out_channels": 2, "img_size": [64, 64], "spatial_dims": 2}
+    more = {"UNETR": {"hidden_size": 24, "num_heads": 2, "mlp_dim": 32, "feature_size": 4}}
+    definition |= more.get(name, {"feature_size": 24})
+    (files / "network.json").write_text(json.dumps({"network_def": definition}))
+    network = build_network(Config(files / "network.json", files).component("network_def"))
+    torch.save(network.state_dict(), files / "teacher.pt")
+    given = {"teacher": files / "teacher.pt", "network": files / "network.json", "datalist": files / "datalist.json"}
+    assert init(files / "small", **given) == 0
+    assert config(files / "small", "metadata")["network_data_format"]["inputs"]["image"]["spatial_shape"] == size
+
+
+@pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"datalist": None}, "--datalist"),
@@ -132,6 +193,8 @@ def test_torchscript_teaches_a_network_of_another_kind_by_its_outputs(files):
         ({"student": "volumes.json"}, "student refuses"),
         ({"datalist": "two.json"}, "'validation'"),
         ({"datalist": "labels.json"}, "Number 1 of 'training'"),
+        ({"datalist": "mixed.json"}, "Number 1 of 'validation'"),
+        ({"datalist": "numbers.json"}, "class numbers"),
         ({"datalist": "missing.json"}, "nothing.png"),
         ({"datalist": "broken.json"}, "student.json"),
         ({"datalist": "names.json"}, "brain"),
@@ -146,7 +209,9 @@ def test_a_mistake_is_told_in_one_sentence_and_nothing_written(files, capsys, op
         "more.json": PICTURES | {"out_channels": 3},
         "volumes.json": VOLUMES | {"out_channels": 2},
         "two.json": {"training": [row], "testing": [row]},
-        "labels.json": lists | {"training": [{"image": "training.png", "label": 1}]},
+        "labels.json": lists | {"training": [{"image": "training.png", "label": 0.5}]},
+        "mixed.json": lists | {"validation": [{"image": "training.png", "label": 1}]},
+        "numbers.json": {split: [{"image": "training.png", "label": 1}] for split in lists},
         "missing.json": lists | {"training": [row | {"image": "nothing.png"}]},
         "broken.json": lists | {"training": [row | {"image": "student.json"}]},
         "names.json": lists | {"labels": {"0": "background", "1": "head", "2": "brain"}},
