@@ -79,10 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileExistsError(f"'{folder}' exists already: give a folder that does not.")
     if not folder.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder '{folder.absolute().parent}' does not exist: make it first.")
-    if arguments.teacher is not None and folder.resolve().is_relative_to(Path(arguments.teacher).resolve()):
-        raise ValueError(f"'{folder}' lies inside the teacher bundle, which is left as it is: give another folder.")
     files = {name: None if (given := getattr(arguments, name)) is None else Path(given) for name in _FILES}
     teacher = None if arguments.teacher is None else Path(arguments.teacher)
+    if teacher and (teacher / "configs").is_dir() and folder.resolve().is_relative_to(teacher.resolve()):
+        raise ValueError(f"'{folder}' lies inside the teacher bundle, which is left as it is: give another folder.")
     if teacher is None:
         if told := [f"--{name}" for name in ("reduce", *_FILES) if getattr(arguments, name) is not None]:
             raise ValueError(f"{' and '.join(told)} need a teacher: give one as --teacher.")
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         _distil_weights(folder, teacher, arguments.reduce, **files)
     else:
         if told := [f"--{name}" for name in ("network", "datalist") if files[name] is not None]:
-            raise ValueError(f"{' and '.join(told)} are for a teacher that is a file; '{teacher}' is none.")
+            raise ValueError(f"Leave out {' and '.join(told)}: the bundle '{teacher}' has its own network and data.")
         _distil_bundle(folder, teacher, arguments.reduce, files["student"])
     print(f"Then read '{folder / 'docs' / 'README.md'}'.")
     return 0

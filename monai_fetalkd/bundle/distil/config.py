@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from monai.bundle import ConfigComponent, ConfigParser
 
+from monai_fetalkd.utils.machine import first_line
+
 __all__ = ["Component", "Config", "importable", "read_file"]
 
 _REFERENCE = re.compile(r"[@%](#*[A-Za-z_]\w*(?:(?:#|::)\w+)*)")
@@ -29,6 +31,7 @@ class Component(NamedTuple):
         name: how the config names it.
         arguments: id of each argument.
         config: where all of these ids are.
+        problem: why the target cannot be found, where that is known.
     """
 
     id: str
@@ -36,6 +39,7 @@ class Component(NamedTuple):
     name: str
     arguments: dict[str, str]
     config: Config
+    problem: str = ""
 
     def value(self, key: str) -> Any:
         """An argument evaluated and instantiated."""
@@ -145,8 +149,8 @@ class Config:
         try:
             path = ConfigComponent(dict(item)).resolve_module_name()
             target = locate(path) if isinstance(path, str) else path
-        except Exception:  # a module of the bundle may fail in any way when it is imported
-            target = None
+        except Exception as error:  # a module of the bundle may fail in any way when it is imported
+            return Component(id, None, str(name), arguments, self, first_line(error))
         return Component(id, target, str(name), arguments, self)
 
     def _items(self, id: str, item: Any) -> Iterator[tuple[str, Any]]:
@@ -160,12 +164,15 @@ def read_file(path: Path) -> dict[str, Any]:
     """The content of a config file, JSON or YAML.
 
     Raises:
+        FileNotFoundError: when there is no such file.
         ValueError: when it cannot be read.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no config file '{path}'.")
     try:
         content = ConfigParser.load_config_file(str(path))
     except Exception as error:  # PyYAML and json have kinds of their own
-        raise ValueError(f"'{path}' cannot be read as a config: {error}") from error
+        raise ValueError(f"'{path}' cannot be read as a config: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"'{path}' is no config: it holds a {type(content).__name__}, not a mapping.")
     return content

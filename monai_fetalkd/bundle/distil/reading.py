@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import monai
 from monai.bundle.scripts import _get_fake_spatial_shape
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 from torch import nn
 
 from monai_fetalkd.bundle.stages import training_stage
@@ -107,7 +107,7 @@ def read_bundle(root: Path) -> TeacherBundle:
         definition,
         _definition(train, trainer) or definition,
         checkpoint_path(root, inference),
-        _image_shape(metadata),
+        _image_shape(root / "configs" / "metadata.json", metadata),
     )
 
 
@@ -118,8 +118,11 @@ def read_configs(root: Path) -> tuple[Config, Config]:
         FileNotFoundError: when there is no such bundle, or it lacks one of them.
         ValueError: when one cannot be read.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"There is no bundle '{root}': give the folder of a bundle as --teacher.")
+    if not (root / "configs").is_dir():
+        around = (root.absolute().parent, *sorted(root.iterdir())) if root.is_dir() else ()
+        near = [path for path in around if (path / "configs").is_dir()]
+        hint = f"'{near[0]}'" if len(near) == 1 else "the folder of a bundle, which holds 'configs',"
+        raise FileNotFoundError(f"There is no bundle '{root}': give {hint} as --teacher.")
     train, inference = (Config(_config_file(root, kind), root) for kind in ("train", "inference"))
     return train, inference
 
@@ -156,8 +159,9 @@ def build_network(component: Component, **changes: Any) -> nn.Module:
     """
     path = component.config.path
     if component.target is None:
+        reason = f" ({component.problem})" if component.problem else ""
         raise ImportError(
-            f"The network '{component.name}' of '{path}' cannot be imported: install what it needs, or correct "
+            f"The network '{component.name}' of '{path}' cannot be imported{reason}: install what it needs, or correct "
             "its name."
         )
     try:
@@ -205,11 +209,13 @@ def _metadata(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"The bundle '{root}' has no 'configs/metadata.json', which says the network's input.")
     metadata = read_file(path)
-    needed = str(metadata.get("monai_version", "0"))
-    if re.fullmatch(r"[\d.]+\w*", needed) and Version(needed).release[:2] > Version(monai.__version__).release[:2]:
-        raise ValueError(
-            f"The bundle '{root}' is of MONAI {needed}, newer than {monai.__version__} here: update MONAI."
-        )
+    needed = str(metadata.get("monai_version"))
+    with suppress(InvalidVersion):
+        newer = Version(needed).release[:2] > Version(monai.__version__).release[:2]
+        if newer:
+            raise ValueError(
+                f"The bundle '{root}' is of MONAI {needed}, newer than {monai.__version__} here: update MONAI."
+            )
     return metadata
 
 
@@ -268,7 +274,7 @@ def checkpoint_path(root: Path, inference: Config) -> Path:
     return root / "models" / "model.pt"
 
 
-def _image_shape(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+def _image_shape(path: Path, metadata: Mapping[str, Any]) -> tuple[int, ...]:
     form = metadata.get("network_data_format")
     inputs = form.get("inputs") if isinstance(form, Mapping) else None
     tensors = [
@@ -276,16 +282,20 @@ def _image_shape(metadata: Mapping[str, Any]) -> tuple[int, ...]:
         for one in (inputs.values() if isinstance(inputs, Mapping) else ())
         if isinstance(one, Mapping) and "spatial_shape" in one
     ]
-    if len(tensors) != 1:
+    if len(tensors) > 1:
         raise ValueError(
-            f"The network takes {len(tensors)} images by 'network_data_format' of metadata.json; one that takes one "
-            "image can be distilled."
+            f"The network takes {len(tensors)} images by 'network_data_format' of '{path}'; one that takes one image "
+            "can be distilled."
         )
     try:
-        shape = [int(size) if str(size).isdigit() else size for size in tensors[0]["spatial_shape"]]
-        return (int(tensors[0]["num_channels"]), *_get_fake_spatial_shape(shape, p=4, n=4, any=96))
-    except (KeyError, TypeError, ValueError) as error:
+        size = tensors[0]["spatial_shape"]
+        if not isinstance(size, list):
+            raise TypeError(f"the size is {size!r}, not a list")
+        size = [int(one) if str(one).isdigit() else one for one in size]
+        return (int(tensors[0]["num_channels"]), *_get_fake_spatial_shape(size, p=4, n=4, any=96))
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f": {first_line(error)}" if tensors else ""
         raise ValueError(
-            "'network_data_format' of metadata.json must say 'num_channels' and 'spatial_shape' of the image: "
-            f"{first_line(error)}."
+            f"'{path}' must say what the network takes: 'num_channels' and 'spatial_shape' of an image, in 'inputs' of "
+            f"'network_data_format'{reason}."
         ) from error

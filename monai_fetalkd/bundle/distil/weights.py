@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from monai.networks.utils import eval_mode
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
-from monai_fetalkd.utils.checkpoints import is_torchscript, load_weights
+from monai_fetalkd.utils.checkpoints import is_torchscript, load_weights, read_state_dict
 from monai_fetalkd.utils.machine import first_line
 
 from .config import Config, read_file
@@ -76,10 +79,14 @@ def plan_weights(
     Raises:
         FileNotFoundError, ImportError, ValueError: when something is missing or does not fit, in one sentence.
     """
-    if zipfile.is_zipfile(weights) and _is_packed_bundle(weights):
+    if _is_packed_bundle(weights):
         raise ValueError(f"'{weights}' is a packed bundle: unpack it and give its folder as --teacher.")
+    if not is_torchscript(weights):
+        read_state_dict(weights)  # before anything that belongs to it is asked for
     if datalist is None:
-        raise ValueError(f"The weights '{weights}' come without data: give a datalist as --datalist.")
+        root = weights.absolute().parents[1]
+        hint = f", or its bundle '{root}' as --teacher" if (root / "configs").is_dir() else ""
+        raise ValueError(f"The weights '{weights}' come without data: give a datalist as --datalist{hint}.")
     teacher, definition = _teacher(weights, network, student)
     images = read_labelled_images(datalist)
     image_shape = _input_shape(images, definition)
@@ -106,8 +113,15 @@ def plan_weights(
 
 
 def _is_packed_bundle(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("configs/metadata.json") for name in archive.namelist())
+    names: list[str] = []
+    with suppress(OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        elif tarfile.is_tarfile(path):
+            with tarfile.open(path) as tape:
+                names = tape.getnames()
+    return any(name.endswith("configs/metadata.json") for name in names)
 
 
 def _teacher(weights: Path, network: Path | None, student: Path | None) -> tuple[nn.Module, dict[str, Any] | None]:

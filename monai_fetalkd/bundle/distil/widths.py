@@ -97,7 +97,7 @@ def reduced_arguments(network: Callable[..., Any], arguments: Mapping[str, Any],
         The arguments that change, with their new values.
 
     Raises:
-        ValueError: when nothing says what width means for this network, or no channel would be left.
+        ValueError: when nothing says what width means for this network, no channel would be left, or all as it is.
 
     Example:
         >>> from monai.networks.nets import SegResNet, UNet
@@ -134,9 +134,18 @@ def reduced_arguments(network: Callable[..., Any], arguments: Mapping[str, Any],
             f"Nothing is known about what width means for a {name}, of which --reduce {reduce:g} was asked: give the "
             "student's definition as --student FILE."
         )
+    if all(_listed(values[key]) == _listed(value) for key, value in changed.items()):
+        raise ValueError(
+            f"--reduce {reduce:g} leaves the {name} as it is ({', '.join(changed)}): give a larger number, or the "
+            "student's definition as --student FILE."
+        )
     if values.get("pretrained") is True:
         changed["pretrained"] = False  # weights of the wider one
     return changed
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _divided(name: str, key: str, value: Any, reduce: float, multiple: Any) -> Any:

@@ -268,8 +268,10 @@ SEVERAL = {"network_data_format#inputs": {name: {"num_channels": 1, "spatial_sha
         ({"train": {"loss": {"_target_": "DiceLoss"}}}, [], "DiceLoss"),
         ({"train": {"validate#evaluator": None}}, [], "SupervisedEvaluator"),
         ({"inference": {"network_def#channels": [8, 16]}}, [], "two networks"),
-        ({"metadata": {"network_data_format": None}}, [], "0 images"),
-        ({"metadata": {"network_data_format#inputs": "none"}}, [], "0 images"),
+        ({"metadata": {"monai_version": "99.0.0+12.g7a1"}}, [], "99.0.0"),
+        ({"metadata": {"network_data_format": None}}, [], "network_data_format"),
+        ({"metadata": {"network_data_format#inputs": "none"}}, [], "network_data_format"),
+        ({"metadata": {"network_data_format#inputs#image#spatial_shape": "32"}}, [], "'32'"),
         ({"metadata": {"network_data_format#inputs#image#spatial_shape": ["x", 32]}}, [], "spatial_shape"),
         ({"metadata": {"network_data_format#inputs#image#num_channels": "three"}}, [], "num_channels"),
         ({"metadata": {"network_data_format#inputs#image#num_channels": None}}, [], "num_channels"),
@@ -284,6 +286,7 @@ SEVERAL = {"network_data_format#inputs": {name: {"num_channels": 1, "spatial_sha
         ({}, ["--reduce", "64"], "no channel"),
         ({}, ["--reduce", "nan"], "--reduce"),
         ({}, ["--reduce", "1"], "--reduce"),
+        ({}, ["--reduce", "1.001"], "as it is"),
         ({}, ["--student", "nowhere.json"], "nowhere.json"),
     ],
 )
@@ -355,6 +358,40 @@ def test_a_bundle_that_lacks_a_config_is_refused(tmp_path, capsys, missing):
     assert init(tmp_path / "small", teacher) == 1
     assert "organs" in capsys.readouterr().err
     assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize("given", [".", "organs/configs"])
+def test_a_folder_beside_the_bundle_is_told_from_it(tmp_path, capsys, given):
+    teacher = bundle(tmp_path / "organs")
+    assert init(tmp_path / "small", tmp_path / given) == 1
+    assert f"'{teacher}' as --teacher" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("zip", ".zip"), ("gztar", ".tar.gz")])
+def test_a_packed_bundle_is_to_be_unpacked(tmp_path, capsys, kind, suffix):
+    bundle(tmp_path / "organs")
+    packed = Path(shutil.make_archive(str(tmp_path / "organs"), kind, tmp_path, "organs"))
+    assert init(tmp_path / "small", packed) == 1
+    assert "unpack" in capsys.readouterr().err
+    packed.write_bytes(packed.read_bytes()[:2000])
+    assert init(tmp_path / "small", packed) == 1
+    assert f"organs{suffix}' cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("def net(:", "invalid syntax"), ("import nothing_like_it", "nothing_like_it"), ("", "scripts.net")],
+)
+def test_a_network_of_the_bundle_that_cannot_be_imported_is_told_with_the_reason(tmp_path, capsys, text, told):
+    teacher = bundle(tmp_path / "organs", weights=False, train={"network_def": {"_target_": "scripts.net.Net"}})
+    (teacher / "scripts").mkdir()
+    for name, content in {"__init__.py": "", "net.py": text}.items():
+        (teacher / "scripts" / name).write_text(content)
+    assert init(tmp_path / "small", teacher) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
 
 
 def test_no_such_bundle(tmp_path, capsys):

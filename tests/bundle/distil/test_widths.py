@@ -16,7 +16,7 @@ VOXELS = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2}
         (nets.AttentionUnet, {**VOXELS, "channels": [16, 32], "strides": [2]}, {"channels": [8, 16]}),
         (nets.BasicUNet, VOXELS, {"features": [16, 16, 32, 64, 128, 16]}),
         (nets.SegResNet, {**VOXELS, "init_filters": 32}, {"init_filters": 16}),
-        (nets.SegResNet, {**VOXELS, "init_filters": 8}, {"init_filters": 8}),  # groups of eight, and one is left
+        (nets.SegResNet, {**VOXELS, "init_filters": 24}, {"init_filters": 16}),  # groups of eight
         (nets.SegResNetDS, VOXELS, {"init_filters": 16}),
         (nets.DenseNet121, VOXELS, {"init_features": 32, "growth_rate": 16}),
         (nets.SEResNet50, {"spatial_dims": 2, "in_channels": 1}, {"layers": [2, 2, 3, 2]}),
@@ -54,6 +54,19 @@ def test_a_network_of_half_the_width_can_be_made(network, arguments, changed):
 def test_a_reduction_that_leaves_no_channel_is_refused():
     with pytest.raises(ValueError, match="no channel.*'channels'"):
         reduced_arguments(nets.UNet, {"channels": [16, 32]}, 32)
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "reduce"),
+    [
+        (nets.UNet, {"channels": [16, 32]}, 1.001),
+        (nets.SegResNet, {**VOXELS, "init_filters": 8}, 2),  # groups of eight, and one is left
+        (nets.EfficientNetBN, {"model_name": "efficientnet-b0"}, 2),
+    ],
+)
+def test_a_reduction_that_changes_nothing_is_refused(network, arguments, reduce):
+    with pytest.raises(ValueError, match="as it is"):
+        reduced_arguments(network, arguments, reduce)
 
 
 @pytest.mark.parametrize("reduce", [1, 0.5, 0, -2])
