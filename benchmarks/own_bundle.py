@@ -7,7 +7,8 @@ For each seed: all stages of the bundle by its hand-written configs; then the tr
 own, ``init --teacher --student`` makes a student bundle of it with the same small network, and its stages run for as
 many epochs. All students are scored on the same test frames, with which nothing was chosen. ``fetal_head`` segments
 frames of HC18, ``planes`` classifies the generated frames of ``phantom.json``. The runs are short, so the results
-themselves are below what the bundles reach.
+themselves are below what the bundles reach. What the hand-written configs have trained in the folder is not trained
+again.
 """
 
 from __future__ import annotations
@@ -126,11 +127,10 @@ def compare(subject: Subject, folder: Path, data: Path, seed: int, epochs: int) 
     """The teacher and the students of both configs on the test frames."""
     train = [str(subject.folder / "configs" / name) for name in subject.configs]
     given = {"dataset_dir": data, "device": "cpu", "seed": seed, "quiet": "true"}
-    shutil.rmtree(folder, ignore_errors=True)
-    by_hand = (folder / "by_hand").resolve()
+    by_hand, student = (folder / "by_hand").resolve(), folder / "student"
     teacher_epochs, attention_epochs = (max(1, round(share * epochs)) for share in subject.epochs[1:])
     short = {"teacher#epochs": teacher_epochs, "attention#epochs": attention_epochs, "train#epochs": epochs}
-    command(train, bundle_root=subject.folder, output_dir=by_hand, **given, **short)
+    command(train, bundle_root=subject.folder, output_dir=by_hand, resume="true", **given, **short)
     result = scores(subject, by_hand, "by hand")
 
     config = ConfigParser.load_config_files(train)
@@ -139,21 +139,24 @@ def compare(subject: Subject, folder: Path, data: Path, seed: int, epochs: int) 
     if isinstance(small, str):  # that of inference
         small = json.loads((subject.folder / "configs" / "inference.json").read_text())["network_def"]
     (folder / "student.json").write_text(json.dumps(small))
-    student = folder / "student"
+    shutil.rmtree(student, ignore_errors=True)
     init = ["init", str(student), "--teacher", str(teacher), "--student", str(folder / "student.json")]
     subprocess.run([sys.executable, "-m", "monai_fetalkd", *init], check=True, stdout=subprocess.DEVNULL)
     configs = [str(teacher / "configs" / "train.json"), str(student / "configs" / "distill.json")]
     short = {"distil#attention#epochs": attention_epochs, "distil#distillation#epochs": epochs, "distil#seed": seed}
     command(configs, bundle_root=student.resolve(), **given, **short, **{"distil#quiet": "true", "distil#timings": 1})
-    models = student / "models"
-    both = {"baseline#ckpt": (models / "baseline.pt").resolve(), "train#ckpt": (models / "model.pt").resolve()}
-    command(train, bundle_root=subject.folder, output_dir=by_hand, run_id="run_summary", **given, **both)
-    made = scores(subject, by_hand, "by init")
+    weights = {"teacher": teacher / "models" / "model.pt"}
+    weights |= {"baseline": student / "models" / "baseline.pt", "train": student / "models" / "model.pt"}
+    files = {f"{stage}#ckpt": path.resolve() for stage, path in weights.items()}
+    scored = (folder / "by_init").resolve()
+    command(train, bundle_root=subject.folder, output_dir=scored, run_id="run_summary", **given, **files)
+    made = scores(subject, scored, "by init")
     return result | {key: value for key, value in made.items() if key != "teacher"}
 
 
 def teacher_bundle(subject: Subject, train: dict[str, Any], folder: Path, weights: Path) -> Path:
     """The bundle with its teacher as the network of inference, and one config of training."""
+    shutil.rmtree(folder, ignore_errors=True)
     for part in ("configs", "docs"):
         shutil.copytree(subject.folder / part, folder / part)
     shutil.copy(subject.folder / "LICENSE", folder)

@@ -95,7 +95,7 @@ def plan_distillation(root: Path, reduce: float | None = None, student: Path | N
             f"The student gives {_shape(small_output)} for an image of {teacher.image_shape}, the teacher {shape}: "
             "only outputs of the same shape can be compared."
         )
-    pairs = pair_layers(small, network, teacher.image_shape)
+    pairs = _own_pairs(teacher.trainer, small, network) or pair_layers(small, network, teacher.image_shape)
     return DistillationPlan(teacher, network, small, inference, trained, pairs, head, shape)
 
 
@@ -145,6 +145,15 @@ def _check_same_weights(inferred: nn.Module, trained: nn.Module, teacher: Teache
             f"'{teacher.train.path.name}' and '{teacher.inference.path.name}' of '{teacher.root}' define two networks, "
             f"{type(trained).__name__} and {type(inferred).__name__}, whose weights differ: make them the same first."
         )
+
+
+def _own_pairs(trainer: Component, student: nn.Module, teacher: nn.Module) -> list[tuple[str, str]]:
+    """Those that a bundle which was distilled itself compares, where both networks have such layers."""
+    if not {"student_layers", "teacher_layers"} <= trainer.arguments.keys():
+        return []
+    pairs = list(zip(trainer.value("student_layers"), trainer.value("teacher_layers"), strict=False))
+    names = [dict(network.named_modules()) for network in (student, teacher)]
+    return pairs if all(one in names[0] and other in names[1] for one, other in pairs) else []
 
 
 def _built(config: Config, id: str) -> nn.Module:

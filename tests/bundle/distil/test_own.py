@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from PIL import Image
 
 from monai_fetalkd.__main__ import main
@@ -55,8 +55,8 @@ def heads(folder: Path) -> Path:
         ("bundles/fetal_head", heads, "mean_dice", {"patch_size": [96, 96]}, {}),
     ],
 )
-def test_a_student_of_our_own_bundle_trains_infers_and_is_exported(
-    project_dir, tmp_path, bundle, make, metric, sizes, exported
+def test_a_student_of_our_own_bundle_trains_infers_is_verified_and_exported(
+    project_dir, shared_dir, tmp_path, bundle, make, metric, sizes, exported
 ):
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     for part in ("configs", "LICENSE"):
@@ -67,6 +67,9 @@ def test_a_student_of_our_own_bundle_trains_infers_and_is_exported(
     torch.save(build_network(network_definition(train, inference)).state_dict(), weights)
     before = sorted(teacher.rglob("*"))
     assert main(["init", str(student), "--teacher", str(teacher)]) == 0
+    layers = train.value("layers")  # which the hand-written configs compare, and no others
+    distil = json.loads((student / "configs" / "distill.json").read_text())["distil"]
+    assert distil["student_layers"] == distil["teacher_layers"] == layers
 
     configs = [str(teacher / "configs" / "train.json"), str(student / "configs" / "distill.json")]
     (tmp_path / "data").mkdir()
@@ -104,3 +107,19 @@ def test_a_student_of_our_own_bundle_trains_infers_and_is_exported(
     weights = torch.load(student / "models" / "model.pt", weights_only=True)
     size = sum(value.numel() for value in weights.values())
     assert 4 * size <= (tmp_path / "exported" / "student.onnx").stat().st_size < 8 * size + 2**18
+
+    files = {name: str(student / "configs" / f"{name}.json") for name in ("metadata", "inference")}
+    shutil.copy(shared_dir / "schemas" / "meta_schema_20240725.json", tmp_path / "schema.json")
+    verify_metadata(meta_file=files["metadata"], filepath=str(tmp_path / "schema.json"))
+    given = {"net_id": "network_def", "meta_file": files["metadata"], "config_file": files["inference"]}
+    verify_net_in_out(**given, device="cpu", bundle_root=str(student))
+    checkpoint = str(student / "models" / "model.pt")
+    ckpt_export(**given, ckpt_file=checkpoint, filepath=str(tmp_path / "model.ts"), bundle_root=str(student))
+    size = json.loads(Path(files["metadata"]).read_text())["network_data_format"]["inputs"]["image"]["spatial_shape"]
+    assert torch.jit.load(tmp_path / "model.ts")(torch.rand(1, 1, *size)).shape[:2] == (1, len(table_of(student)))
+
+
+def table_of(bundle: Path) -> dict[str, str]:
+    """The classes of a bundle."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    return metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
