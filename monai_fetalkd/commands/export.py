@@ -89,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     configs = [*arguments.config_file, str(folder / "export.json")]
     for config in configs:
         if not Path(config).is_file():
-            raise FileNotFoundError(f"There is no config '{config}'.")
+            hint = ": only a bundle that has one, or whose teacher has, is exported so" if config == configs[-1] else ""
+            raise FileNotFoundError(f"There is no config '{config}'{hint}.")
         _check_json(config)
     changes: dict[str, Any] = {
         "bundle_root": str(folder.parent),

@@ -131,16 +131,17 @@ def _distil_bundle(folder: Path, root: Path, reduce: float | None, student: Path
         _show(plan)
         write_bundle(plan, folder)
     path = f"PYTHONPATH={folder} " if has_scripts(plan) else ""
-    print(f"The bundle is in '{folder}'. Train it:\n")
+    data = " --dataset_dir DATA" if "dataset_dir" in plan.teacher.train.raw else ""
+    print(f"The bundle is in '{folder}'. Train it{', on your copy of the data' if data else ''}:\n")
     configs = f"['{plan.teacher.train.path}','{folder}/configs/distill.json']"
-    print(f'  {path}python -m monai.bundle run --config_file "{configs}" --bundle_root {folder}\n')
+    print(f'  {path}python -m monai.bundle run --config_file "{configs}" --bundle_root {folder}{data}\n')
 
 
 def _show(plan: DistillationPlan | WeightsPlan) -> None:
     from monai_fetalkd.evaluation.cost import multiply_accumulates
     from monai_fetalkd.utils.markdown import markdown_table
 
-    rows = [["network", "", "parameters", "MMAC"]]
+    rows = [["", "network", "parameters", "million multiply-accumulates"]]
     for name, network in (("teacher", plan.teacher_network), ("student", plan.student_network)):
         parameters = sum(parameter.numel() for parameter in network.parameters())
         macs = multiply_accumulates(network, plan.image_shape)

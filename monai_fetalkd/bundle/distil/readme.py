@@ -42,7 +42,7 @@ to publish, give data that chose nothing.
 ## What may be changed in `configs/distill.json`
 
 - `distil#student_layers` and `distil#teacher_layers`: the layers whose attention maps stage 1 compares, one for one.
-  They are the last of each resolution, on the way down and up:
+  They are those that `$teacher` compares itself, or else the last of each resolution, on the way down and up:
 
 | student | teacher |
 | --- | --- |

@@ -249,7 +249,7 @@ def test_the_networks_are_printed_with_their_cost_and_pairs(tmp_path, capsys):
     network = ConfigParser({"names": TRAIN["names"], "net": UNET}).get_parsed_content("net")
     assert f"{sum(value.numel() for value in network.parameters()):,}" in shown
     assert "model.1.submodule" in shown
-    assert "MMAC" in shown
+    assert "multiply-accumulates" in shown
 
 
 SEVERAL = {"network_data_format#inputs": {name: {"num_channels": 1, "spatial_shape": [8]} for name in ("a", "b")}}
