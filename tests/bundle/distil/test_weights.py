@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.networks.nets import UNet
 from PIL import Image
 
@@ -142,7 +143,7 @@ def test_torchscript_teaches_a_network_of_another_kind_by_its_outputs(files):
         ({"suffix": ".nii.gz", "shape": (40, 33, 32)}, {"_target_": "DenseNet121", "spatial_dims": 3}, [32, 32, 32]),
     ],
 )
-def test_a_classifier_teaches_from_a_datalist_of_class_numbers(tmp_path, options, definition, size):
+def test_a_classifier_teaches_from_a_datalist_of_class_numbers(tmp_path, shared_dir, options, definition, size):
     datalist = planes(tmp_path / "planes", **options)
     definition |= {"in_channels": 1, "out_channels": 2, "block_config": [1, 1], "init_features": 8}
     (tmp_path / "network.json").write_text(json.dumps(definition))
@@ -160,6 +161,12 @@ def test_a_classifier_teaches_from_a_datalist_of_class_numbers(tmp_path, options
     rows = list(csv.reader((tmp_path / "small" / "eval" / "predictions.csv").open()))
     assert len(rows) == 6
     assert all(sum(map(float, row[1:])) == pytest.approx(1, abs=1e-3) for row in rows)
+
+    metadata, inference = (str(tmp_path / "small" / "configs" / f"{name}.json") for name in ("metadata", "inference"))
+    shutil.copy(shared_dir / "schemas" / "meta_schema_20240725.json", tmp_path / "schema.json")
+    verify_metadata(meta_file=metadata, filepath=str(tmp_path / "schema.json"))
+    given = {"net_id": "network_def", "meta_file": metadata, "config_file": inference}
+    verify_net_in_out(**given, device="cpu", bundle_root=str(tmp_path / "small"))
 
 
 @pytest.mark.parametrize(("name", "size"), [("UNETR", [64, 64]), ("SwinUNETR", [64, 32])])  # the second takes any
