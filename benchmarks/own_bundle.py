@@ -134,8 +134,9 @@ def compare(subject: Subject, folder: Path, data: Path, seed: int, epochs: int) 
     result = scores(subject, by_hand, "by hand")
 
     config = ConfigParser.load_config_files(train)
-    teacher = teacher_bundle(subject, config, folder / "teacher", by_hand / "models" / "teacher.pt")
+    config["dataset_dir"] = str(data)
     small = config["network_def"]
+    teacher = teacher_bundle(subject, config, folder / "teacher", by_hand / "models" / "teacher.pt")
     if isinstance(small, str):  # that of inference
         small = json.loads((subject.folder / "configs" / "inference.json").read_text())["network_def"]
     (folder / "student.json").write_text(json.dumps(small))
@@ -167,6 +168,8 @@ def teacher_bundle(subject: Subject, train: dict[str, Any], folder: Path, weight
     config["network_def"] = definition | {key: channels for key in ("in_channels",) if key in definition}
     config["network_def"] |= {key: "$len(@class_names)" for key in ("out_channels",) if key in definition}
     path.write_text(json.dumps(config, indent=4))
+    if isinstance(train["network_def"], dict):  # else that of inference
+        train = train | {"network_def": config["network_def"]}
     (folder / "configs" / "train.json").write_text(json.dumps(train, indent=4))
     (folder / "models").mkdir()
     shutil.copy(weights, folder / "models" / "model.pt")
