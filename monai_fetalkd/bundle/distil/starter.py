@@ -104,7 +104,7 @@ def _training(config: dict[str, Any], plan: WeightsPlan) -> dict[str, Any]:
     config["dataset_dir"] = str(plan.images.path)
     config["teacher"] = {"network_def": plan.definition, "network": config["teacher"]["network"]}
     config["teacher"]["ckpt"] = str(plan.weights)
-    train["lr"] = 0.001  # that of the starter is for its network of three thousand parameters
+    train["lr"] = 0.001  # that of the starter is for its own small network
     train["random_transforms"] = [one for one in train["random_transforms"] if one.get("spatial_axis", 0) < dims]
     config["run"].remove("@run_teacher")
     del config["run_teacher"]
