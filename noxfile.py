@@ -7,15 +7,17 @@ nox -s runtime-3.13
 from __future__ import annotations
 
 import configparser
-import re
 
 import nox
 
 PYTHONS = ("3.11", "3.12", "3.13")
-TORCH_FREE = ("tests/deployment/runtime", "tests/ultrasound/frames", "tests/evaluation/scores")
+# what needs a plain install alone: torch, MONAI, ignite and numpy
+CORE = ("losses", "targets", "engines", "handlers", "test_inferers.py", "test_layouts.py", "test_networks.py")
+CORE += ("test_outputs.py", "test_taps.py", "test_taps_stop.py", "test_teachers.py")
+TORCH_FREE = ("deployment/runtime", "ultrasound/frames", "evaluation/scores")
 AGAINST_MONAI = ("preprocessing", "environment")  # tests of the runtime that compare it with MONAI and the phantom
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv"  # pip does not find the lowest versions within minutes
 nox.options.sessions = ["pinned"]
 nox.options.error_on_missing_interpreters = True
 
@@ -30,29 +32,39 @@ def requirements(*extras: str, core: bool = True) -> list[str]:
     return list(dict.fromkeys(line for text in texts for line in text.split("\n") if line))
 
 
-def suite(session: nox.Session, *versions: str) -> None:
-    """Install the project with these versions, and run the default suite on one thread."""
-    session.install(*versions)
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Install the project itself, and run the tests that these arguments name, or those that nox is given."""
     session.install("--no-deps", "-e", ".")
-    session.run("python", "-m", "pytest", "-q", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "-m", "pytest", "-q", *(session.posargs or arguments))
 
 
 @nox.session(python=PYTHONS)
 def pinned(session: nox.Session) -> None:
     """The default suite with constraints.txt."""
-    suite(session, "-c", "constraints.txt", *requirements("test"))
+    session.install("-c", "constraints.txt", *requirements("test"))
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS)
 def newest(session: nox.Session) -> None:
     """The default suite with the newest versions that there are."""
-    suite(session, "--upgrade", *requirements("test"))
+    session.install("--upgrade", *requirements("test"))
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
-    """The default suite with the least versions of setup.cfg."""
-    suite(session, *(re.sub(">=", "==", requirement) for requirement in requirements("test")))
+    """The default suite with the least versions of setup.cfg, and of what they need the newest that fit."""
+    session.install("--resolution", "lowest-direct", *requirements("test"))
+    run_tests(session)
+
+
+@nox.session(python=PYTHONS)
+def core(session: nox.Session) -> None:
+    """The core with constraints.txt, on what a plain install brings and the tests themselves need."""
+    tools = ("pytest", "cloudpickle", "einops", "onnx", "onnxscript", "tensorboard")
+    session.install("-c", "constraints.txt", *requirements(), *tools)
+    run_tests(session, *(f"tests/{name}" for name in CORE))
 
 
 @nox.session(python=PYTHONS)
@@ -60,7 +72,6 @@ def runtime(session: nox.Session) -> None:
     """What needs neither torch nor MONAI, where neither is installed."""
     tools = ("numpy", "onnx", "jsonschema", "pytest")
     session.install("-c", "constraints.txt", *tools, *requirements("frames", "runtime", core=False))
-    session.install("--no-deps", ".")
     session.run("python", "-c", "import torch", success_codes=[1], silent=True)
     ignored = [f"--ignore=tests/deployment/runtime/test_{name}.py" for name in AGAINST_MONAI]
-    session.run("python", "-m", "pytest", "-q", *TORCH_FREE, *ignored)
+    run_tests(session, *(f"tests/{name}" for name in TORCH_FREE), *ignored)

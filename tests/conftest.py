@@ -15,13 +15,14 @@ import pytest
 
 import monai_fetalkd  # noqa: F401, before a test imports onnxruntime, whose telemetry this switches off
 
+# the networks here are so small that a second thread costs more than it brings, ten times more on a busy machine;
+# torch reads this when it is imported, here and in each process that a test starts
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if find_spec("torch"):  # the runtime is tested without it too, see noxfile.py
     import cloudpickle
     import ignite.distributed as idist
     import torch
-
-    # the networks here are so small that a second thread costs more than it brings, ten times more on a busy machine
-    torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:

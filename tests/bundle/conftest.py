@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import os
 import runpy
 import shutil
 import subprocess
@@ -183,11 +182,5 @@ def monai_command(monkeypatch, capfd):
 
 
 @pytest.fixture
-def one_thread() -> dict[str, str]:
-    """The environment of a command on one thread."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture
-def command(arguments, one_thread):
-    return lambda *args: subprocess.run(arguments(*args), capture_output=True, text=True, check=False, env=one_thread)
+def command(arguments):
+    return lambda *args: subprocess.run(arguments(*args), capture_output=True, text=True, check=False)

@@ -311,7 +311,7 @@ def test_without_tensorrt_the_overlay_says_what_is_missing(bundles, frames_dir, 
     monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
     with pytest.raises(RuntimeError) as caught:
         on_tensorrt(bundles, frames_dir, ("inference.json", "inference_trt.json"))
-    assert "TensorRT is not installed here: install torch-tensorrt" in str(caught.value.__cause__)
+    assert "torch-tensorrt" in str(caught.value.__cause__)
 
 
 def test_without_an_exported_module_the_overlay_says_how_to_make_it(bundles, frames_dir, tensorrt):

@@ -26,10 +26,10 @@ def process_of_rank(rank, launcher):
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_job_and_the_same_command_resumes_it(arguments, one_thread, tmp_path):
+def test_a_killed_rank_ends_the_job_and_the_same_command_resumes_it(arguments, tmp_path):
     line = arguments(tmp_path / "out", configs=CONFIGS, launcher=TORCHRUN, device="$join_ranks()")
     line += ["--teacher#epochs", "50"]
-    job = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=one_thread)
+    job = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "out" / "eval" / "log.txt"
     deadline = time.monotonic() + 240
     while not (log.is_file() and "teacher  epoch  2/50" in log.read_text()):
@@ -50,7 +50,6 @@ def test_a_killed_rank_ends_the_job_and_the_same_command_resumes_it(arguments, o
         capture_output=True,
         text=True,
         check=False,
-        env=one_thread,
     )
     assert done.returncode == 0, done.stderr
     assert "teacher_resume resumed after epoch" in log.read_text()

@@ -260,7 +260,7 @@ def test_a_mistake_on_the_command_line_exits_with_an_error(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arguments, one_thread, tmp_path):
+def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arguments, tmp_path):
     """SIGKILL after each stage has been seen at work, then the same command with --resume true."""
     epochs = ["--teacher#epochs", "2", "--attention#epochs", "2", "--train#epochs", "2"]
     whole = command(tmp_path / "whole", *epochs)
@@ -276,7 +276,6 @@ def test_a_run_killed_anywhere_and_resumed_ends_as_one_that_was_not(command, arg
             arguments(tmp_path / "killed", *epochs, *resume),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=one_thread,
         )
         log = tmp_path / "killed" / "eval" / "log.txt"
         deadline = time.monotonic() + 120

@@ -63,7 +63,7 @@ def test_a_folder_of_dicom_trains_and_no_name_of_it_is_told_anywhere(run, study,
     with (tmp_path / "out" / "eval" / "skipped.csv").open(newline="") as file:
         skipped = [row["image"].split("/")[-2:] for row in csv.DictReader(file)]
     assert sorted(skipped) == [[name, "IM_0001"] for name in ("fetal_brain", "fetal_femur", "other")]
-    assert "frames cannot be read and are left out" in caplog.text
+    assert "skipped.csv" in caplog.text
     assert sum(message.startswith("data:") for message in caplog.messages) == 1  # and is read once
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert {"model.pt", "metrics.json", "log.txt", "skipped.csv"} <= {path.name for path in written}

@@ -115,7 +115,7 @@ def test_folds_and_new_splits_of_a_datalist(table, tmp_path, capsys):
 
 def test_a_group_on_two_sides_is_not_written(table, tmp_path):
     (tmp_path / "t.csv").write_text("image,label,group,split\nbrain0.png,brain,p,train\nfemur0.png,femur,p,test\n")
-    with pytest.raises(ValueError, match="have frames in more than one section"):
+    with pytest.raises(ValueError, match="in more than one section"):
         command(tmp_path / "t.csv", "--val", "0", "--output", tmp_path / "planes.json")
     assert not (tmp_path / "planes.json").exists()
 
@@ -146,7 +146,7 @@ def test_a_frame_with_two_labels_is_not_written(table, tmp_path):
 
 def test_a_source_without_frames_is_told(tmp_path):
     (tmp_path / "t.csv").write_text("image,label\n")
-    with pytest.raises(ValueError, match="There are no frames to list in"):
+    with pytest.raises(ValueError, match=r"t\.csv"):
         command(tmp_path / "t.csv", "--output", tmp_path / "planes.json")
 
 

@@ -93,7 +93,7 @@ def test_networks_of_other_frames_or_classes_are_refused(write, capsys, other, m
 
 def test_two_files_of_one_name_are_refused(write, capsys):
     assert run(write("a/test.csv"), write("b/test.csv")) == 1
-    assert "are both called 'test': name one as NAME=FILE" in capsys.readouterr().err
+    assert "'test': name one as NAME=FILE" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_named(capsys, tmp_path):

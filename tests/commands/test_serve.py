@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -31,8 +32,9 @@ def serving(*arguments):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
-            assert line.startswith("The page is at http://localhost:"), process.stderr.read()
-            yield line.split()[4], process
+            found = re.search(r"http://localhost:\d+/?", line)
+            assert found, process.stderr.read()
+            yield found[0], process
         finally:
             process.kill()
 
@@ -76,7 +78,7 @@ def test_a_token_that_protects_nothing_is_refused(model, tmp_path, monkeypatch, 
     if not in_file:
         monkeypatch.setenv("MONAI_FETALKD_TOKEN", token)
     assert main(["serve", model, *(("--token_file", str(tmp_path / "token")) if in_file else ())]) == 1
-    assert "The token must be 16 visible ASCII characters or more" in capsys.readouterr().err
+    assert "16 visible ASCII characters" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_a_port_that_is_taken_is_told(model, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["serve", model, "--port", str(port)]) == 1
-    assert f"cannot listen on port {port} (Address already in use): choose another" in capsys.readouterr().err
+    assert f"port {port} (Address already in use)" in capsys.readouterr().err
 
 
 def test_connections_that_send_nothing_or_half_a_header_are_closed(model):

@@ -140,7 +140,8 @@ def test_a_communication_hook_works_on_the_gradients_of_the_task(kind):
 
 @pytest.mark.usefixtures("process_group")
 def test_settings_of_the_wrapper_that_cannot_be_taken_over_are_refused():
-    cast = DistributedDataParallel(network(4), mixed_precision=_MixedPrecision(param_dtype=torch.bfloat16))
+    cast = DistributedDataParallel(network(4))
+    cast.mixed_precision = _MixedPrecision(param_dtype=torch.bfloat16)  # given to it, it needs a stream, so a GPU
     with pytest.raises(ValueError, match="mixed_precision"):
         trainer_of(DistillationTrainer, cast)
     student = network(4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -44,8 +43,7 @@ def job(project_dir, sites, tmp_path):
         line = [sys.executable, str(project_dir / "bundle" / "federated" / "job.py"), "--sites", str(sites)]
         line += ["--workspace", str(tmp_path / "work"), "--rounds", "2", *options]
         line += ["--set", *(f"{name}={json.dumps(value)}" for name, value in TINY.items())]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+        return subprocess.run(line, capture_output=True, text=True, check=False)
 
     return start
 

@@ -87,8 +87,7 @@ def start_server() -> Callable[..., contextlib.AbstractContextManager[Server]]:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=app.parent,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "MONAI_LABEL_SESSION_PATH": str(app.parent / "sessions")}
-                | (env or {}),
+                env={**os.environ, "MONAI_LABEL_SESSION_PATH": str(app.parent / "sessions")} | (env or {}),
             )
         server = Server(f"http://127.0.0.1:{port}", log, process)
         try:

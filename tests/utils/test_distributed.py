@@ -32,7 +32,7 @@ def test_a_rank_computes_on_the_gpu_of_its_number(monkeypatch):
 def test_more_ranks_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match="2 processes on a machine with 1 GPUs: give a --nproc_per_node of as many"):
+    with pytest.raises(ValueError, match="2 processes .*1 GPUs: .*--nproc_per_node"):
         join_ranks()
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from importlib.metadata import version as distribution_version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from monai_fetalkd import __version__
 from monai_fetalkd.deployment.runtime import Preprocessing, Recognizer
 from monai_fetalkd.evaluation.scores import Predictions, answer_threshold, answered, fit_temperature, with_temperature
 from monai_fetalkd.ultrasound.descriptions import check_weights, crops_to_sector
 from monai_fetalkd.utils.checkpoints import load_weights
 from monai_fetalkd.utils.files import written_whole
-from monai_fetalkd.utils.machine import check_writable
 
 from .formats import (
     NetworkWithAttention,
@@ -39,13 +34,13 @@ from .formats import (
     write_onnx,
     write_program,
 )
+from .record import FLOAT32, PROGRAM, check_folder, describe, metadata_of, write_report
 from .verification import check_preprocessing, check_same_network, compare_logits, logits_of
 
 __all__ = ["Export"]
 
-_FLOAT32, _INT8, _PROGRAM, _REPORT = "student.onnx", "student.int8.onnx", "student.pt2", "export.json"
+_INT8 = "student.int8.onnx"
 _OUTPUTS = ("logits", "attention")
-_DISTRIBUTIONS = ("torch", "monai", "onnx", "onnxruntime", "onnxscript")
 
 logger = logging.getLogger(__name__)
 
@@ -146,52 +141,36 @@ class Export:
                 runtime prepares frames otherwise, or a float32 file is not the same network (nothing is left); when
                 INT8 decides otherwise too often (the float32 files are left).
         """
-        self._check_output()
+        check_folder(self.output_dir, (FLOAT32, _INT8, PROGRAM), self.overwrite)
         check_weights(self.ckpt, image_size=self.preprocessing.size, class_names=self.class_names, reading=self.reading)
         load_weights(self.network, self.ckpt)
         self.network.cpu().eval()
         frames = [np.asarray(item[CommonKeys.IMAGE]) for item in self.calibration]
-        content = self._about()
+        content = describe(self.ckpt, self.class_names, self.preprocessing, self.settings, self.licence, self.version)
+        content["split"] = self.split
         layer, grid = attention_layer(self.network, self.layers, self.image_shape)
         content["attention"] = {"layer": layer, "grid": list(grid)}
         content["preprocessing"]["max_difference"] = check_preprocessing(
             self.preprocessing, self.calibration.data, frames
         )
         content.update(self._temperature_and_threshold())
-        metadata = self._metadata(content)
+        metadata = metadata_of(
+            content,
+            self.preprocessing,
+            _OUTPUTS,
+            temperature=str(content["temperature"]),
+            threshold=json.dumps(content["threshold"]["value"]),
+            attention_layer=layer,
+        )
         with ExitStack() as files:
-            float32 = files.enter_context(written_whole(self.output_dir / _FLOAT32))
-            program = files.enter_context(written_whole(self.output_dir / _PROGRAM))
+            float32 = files.enter_context(written_whole(self.output_dir / FLOAT32))
+            program = files.enter_context(written_whole(self.output_dir / PROGRAM))
             reference = self._write_float32(float32, program, metadata, content)
             refusal = self._write_int8(float32, frames, reference, metadata, content)
-        with written_whole(self.output_dir / _REPORT) as report:
-            report.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_report(self.output_dir, content)
         if refusal:
             raise ValueError(refusal)
         return content
-
-    def _check_output(self) -> None:
-        older = [name for name in (_FLOAT32, _INT8, _PROGRAM, _REPORT) if (self.output_dir / name).exists()]
-        if older and not self.overwrite:
-            raise FileExistsError(
-                f"There is an older export in '{self.output_dir}' ({', '.join(older)}): choose another folder or "
-                "overwrite it (--overwrite)."
-            )
-        check_writable(self.output_dir)
-
-    def _about(self) -> dict[str, Any]:
-        return {
-            "checkpoint": str(self.ckpt),
-            "checkpoint_sha256": _sha256(self.ckpt),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "licence": self.licence,
-            "version": self.version,
-            "class_names": list(self.class_names),
-            "preprocessing": self.preprocessing.to_dict(),
-            "split": self.split,
-            "settings": self.settings,
-            "versions": {"monai_fetalkd": __version__, **{name: distribution_version(name) for name in _DISTRIBUTIONS}},
-        }
 
     def _temperature_and_threshold(self) -> dict[str, Any]:
         logits = logits_of(self.validation, {"network": self.network})["network"]
@@ -209,20 +188,6 @@ class Export:
             "threshold": {"value": threshold, "target": self.target, "validation": answered(predictions, threshold)},
         }
 
-    def _metadata(self, content: Mapping[str, Any]) -> dict[str, str]:
-        return {
-            "class_names": json.dumps(content["class_names"], ensure_ascii=False),
-            "preprocessing": json.dumps(self.preprocessing.to_dict()),
-            "temperature": str(content["temperature"]),
-            "threshold": json.dumps(content["threshold"]["value"]),
-            "input": "image",
-            "outputs": json.dumps(_OUTPUTS),
-            "attention_layer": content["attention"]["layer"],
-            **{name: content["versions"][name] for name in ("monai_fetalkd", "torch", "monai")},
-            **{name: content[name] for name in ("created", "licence", "checkpoint_sha256")},
-            **({} if self.version is None else {"version": self.version}),
-        }
-
     def _write_float32(
         self, float32: Path, program: Path, metadata: Mapping[str, str], content: dict[str, Any]
     ) -> NDArray[np.float32]:
@@ -234,14 +199,14 @@ class Export:
             loaded = torch.export.load(file).module()
         logits = logits_of(
             self.loader,
-            {"torch": self.network, _PROGRAM: lambda image: loaded(image)[0], _FLOAT32: _onnx_logits(float32)},
+            {"torch": self.network, PROGRAM: lambda image: loaded(image)[0], FLOAT32: _onnx_logits(float32)},
         )
-        for name, path in ((_PROGRAM, program), (_FLOAT32, float32)):
+        for name, path in ((PROGRAM, program), (FLOAT32, float32)):
             figures = compare_logits(logits[name], logits["torch"], self._labels(), self.class_names)
             check_same_network(name, figures)
             content[name] = {"bytes": path.stat().st_size, **figures}
-        content["threshold"]["float32"] = self._answered(logits[_FLOAT32], content)
-        return logits[_FLOAT32]
+        content["threshold"]["float32"] = self._answered(logits[FLOAT32], content)
+        return logits[FLOAT32]
 
     def _write_int8(
         self,
@@ -271,7 +236,7 @@ class Export:
                     raise _RefusedError(
                         f"INT8 decides as float32 does on {figures['agreement']:.2%} of the frames only, less than "
                         f"{self.agreement:.2%}, so '{path}' is not written; train on with qat.json, or use "
-                        f"'{_FLOAT32}' beside it. All figures are in '{_REPORT}'."
+                        f"'{FLOAT32}' beside it. All figures are in 'export.json'."
                     )
         except _RefusedError as refused:
             path.unlink(missing_ok=True)  # that of an older export would belong to another network
@@ -298,8 +263,3 @@ def _onnx_logits(path: Path) -> Callable[[Tensor], NDArray[np.float32]]:
     """The logits that the runtime will give, on the backend that every terminal has."""
     recognizer = Recognizer(path, backend="onnxruntime")
     return lambda image: recognizer.batch(image.numpy())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -208,7 +208,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing(export_into, tmp_path, wr
 def test_an_older_export_is_kept_unless_told_otherwise(exported, export_into):
     folder, _ = exported
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(FileExistsError, match=r"There is an older export in '.*' \(student\.onnx, student\.int8\.onnx"):
+    with pytest.raises(FileExistsError, match=r"\(student\.onnx, student\.int8\.onnx"):
         export_into(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -17,9 +17,9 @@ def test_calibration_frames_are_balanced_drawn_anew_by_seed_and_never_twice():
 
 
 def test_a_class_without_calibration_frames_is_named():
-    with pytest.raises(ValueError, match="There is no frame of 'femur' to calibrate INT8 on"):
+    with pytest.raises(ValueError, match="'femur'"):
         balanced_rows([{"image": "a.png", "label": 0}], ["brain", "femur"])
-    with pytest.raises(ValueError, match="at least one frame of each class, not on 0"):
+    with pytest.raises(ValueError, match="at least one frame of each class"):
         balanced_rows([{"image": "a.png", "label": 0}], ["brain"], per_class=0)
 
 

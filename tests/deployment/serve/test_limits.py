@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import tempfile
 import threading
 import time
@@ -133,7 +134,7 @@ def test_an_upload_beyond_the_limit_is_refused(make_client, as_form):
     upload = {"files": {"file": data}} if as_form else {"content": data}
     response = client.post("/predict", **upload)
     assert response.status_code == 413
-    assert response.json()["detail"] == "The upload is larger than 1 MB."
+    assert "1 MB" in response.json()["detail"]
     assert client.post("/predict", content=data[:-1]).status_code == 200
 
 
@@ -186,7 +187,7 @@ def test_a_cine_that_is_too_long_is_refused_before_it_is_decoded(make_client):
     assert client.post("/predict", content=cine(["left"] * 3)).status_code == 200
     response = client.post("/predict", content=cine(["left"] * 4))
     assert response.status_code == 413
-    assert response.json()["detail"] == "The upload holds 4 frames, 3 are the most."
+    assert re.search(r"\b4 frames, 3\b", response.json()["detail"])
 
 
 def test_a_cine_that_takes_too_long_is_given_up(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -94,7 +95,7 @@ def test_every_response_forbids_what_the_page_does_not_need(client, path):
 
 def test_the_page_tells_the_limits(make_client):
     page = make_client(megabytes=3, frames=1234).get("/").text
-    assert "up to 3 MB and 1,234 frames" in page
+    assert re.search("3 MB .*1,234 frames", page)
     assert "{{" not in page
 
 
@@ -106,7 +107,8 @@ def test_an_error_is_logged_with_its_place_and_without_what_it_quotes(make_clien
     recognizer.batch = broken
     response = make_client(recognizer=recognizer).post("/predict", content=png())
     assert response.status_code == 500
-    assert response.json() == {"detail": "The server has failed; its log tells why."}
+    assert list(response.json()) == ["detail"]
+    assert "log" in response.json()["detail"]
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "RuntimeError" in caplog.text
     assert "in broken" in caplog.text

@@ -175,7 +175,7 @@ def test_a_single_patient_has_values_without_intervals_and_a_note(validator):
     validator.validate(content)
     accuracy = content["networks"]["student"]["metrics"]["accuracy"]
     assert accuracy == {"value": np.mean(one.classes == one.labels), "low": None, "high": None}
-    assert "All frames are of one group (patient)" in table(content)
+    assert "one group" in table(content)
 
 
 def test_an_interval_of_the_calibration_error_that_misses_its_value_is_explained():
@@ -190,7 +190,7 @@ def test_an_interval_of_the_calibration_error_that_misses_its_value_is_explained
     error = content["networks"]["student"]["metrics"]["expected_calibration_error"]
     assert error["value"] == pytest.approx(0)
     assert error["low"] > error["value"]
-    assert "The interval of an expected calibration error lies above the value" in table(content)
+    assert "lies above" in table(content)
 
 
 @pytest.mark.parametrize(

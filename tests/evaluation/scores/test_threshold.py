@@ -52,7 +52,7 @@ def test_nothing_answered_has_no_accuracy():
 
 @pytest.mark.parametrize("target", [0, -0.1, 1.01, float("nan")])
 def test_a_target_is_a_share(target):
-    with pytest.raises(ValueError, match="The share of right answers is above 0 and at most 1"):
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
         answer_threshold(predictions([0.9], [True]), target)
 
 

@@ -64,7 +64,7 @@ def test_the_same_frames_are_the_same_though_their_pseudonyms_are_new(table, tmp
 def test_other_frames_are_refused(table, tmp_path, folds, change):
     write_datalists(load_datalist(table, CLASSES), folds, tmp_path / "data")
     table.write_text(table.read_text().replace(*change))
-    with pytest.raises(ValueError, match="or their folds, are not those that .* give the same data"):
+    with pytest.raises(ValueError, match="folds"):
         write_datalists(load_datalist(table, CLASSES), folds, tmp_path / "data")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -120,18 +121,21 @@ def test_steps_count_the_stage_before(study, finish, tmp_path):
     finish_all(study, finish, tmp_path)
     result = study_result(study, tmp_path, repeats=2)
     assert {name: arm["steps"]["low"] for name, arm in result["arms"].items()} == {"teacher": 9, "soft": 12, "two": 12}
-    assert "All students took the same number." in study_table(result)
+    assert "All students" in study_table(result)
 
 
 def test_students_that_were_not_trained_as_long_are_told(study, finish, tmp_path):
     finish_all(study, finish, tmp_path, steps=STEPS | {"two": 12})
-    assert "The students did not take the same number" in study_table(study_result(study, tmp_path, repeats=2))
+    assert "All students" not in study_table(study_result(study, tmp_path, repeats=2))
 
 
 def test_students_with_other_initial_weights_are_told(study, finish, tmp_path):
-    for cell in study.cells(tmp_path):
+    finish_all(study, finish, tmp_path / "same")
+    for cell in study.cells(tmp_path / "other"):
         finish(cell, weights=cell.arm)
-    assert "did not all start from the same initial weights" in study_table(study_result(study, tmp_path, repeats=2))
+    same, other = (study_table(study_result(study, tmp_path / name, repeats=2)) for name in ("same", "other"))
+    assert "initial weights" not in same
+    assert "initial weights" in other
 
 
 def test_the_table_is_markdown_with_the_arms_in_order(study, finish, tmp_path):
@@ -152,20 +156,20 @@ def test_what_is_missing_is_told_and_only_whole_seeds_count(study, finish, tmp_p
         finish(cell)
     result = study_result(study, tmp_path, repeats=2)
     assert list(result["arms"]["two"]["accuracy_by_seed"]) == ["0"]
-    assert "1 of 24 cells are missing; 12 count here." in study_table(result)
+    assert re.search(r"\b1 of 24 .*\b12\b", study_table(result))
 
 
 def test_before_a_seed_is_whole_its_finished_folds_count(study, finish, tmp_path):
     for cell in list(study.cells(tmp_path))[:9]:  # two folds of four arms, and the teacher of the third
         finish(cell)
     text = study_table(study_result(study, tmp_path, repeats=2))
-    assert "pooled predictions of 2 of 3 folds" in text
-    assert "15 of 24 cells are missing; 8 count here." in text
+    assert "2 of 3 folds" in text
+    assert re.search(r"\b15 of 24 .*\b8\b", text)
 
 
 def test_nothing_finished_is_told(study, finish, tmp_path):
     finish(next(iter(study.cells(tmp_path))))
-    with pytest.raises(ValueError, match="No table can be made yet: 1 of 24 cells are finished"):
+    with pytest.raises(ValueError, match="1 of 24"):
         study_result(study, tmp_path)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import re
 from functools import partial
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_memory_disk_and_disk_again_give_equal_frames(good, tmp_path):
 
 
 def test_a_bad_frame_is_an_error_that_names_it(kind, rows):
-    with pytest.raises(ValueError, match=r"The frame '.*2\.png' cannot be read: ") as caught:
+    with pytest.raises(ValueError, match=r"2\.png' cannot be read") as caught:
         items(kind(rows, transforms()))
     assert "\n" not in str(caught.value)
 
@@ -111,7 +112,7 @@ def test_bad_frames_are_left_out_listed_and_counted(kind, rows, good, tmp_path, 
         skipped = list(csv.DictReader(file))
     assert [os.path.basename(row["image"]) for row in skipped] == ["2.png", "5.png"]
     assert all("cannot be read: " in row["reason"] for row in skipped)
-    assert f"2 of 8 frames cannot be read and are left out. They are listed in '{listed}'." in caplog.text
+    assert re.search(rf"2 of 8 frames .*{re.escape(str(listed))}", caplog.text)
 
 
 class TestStreamInWorkers:
@@ -142,17 +143,17 @@ class TestStreamInWorkers:
 
     def test_too_many_bad_frames_of_all_workers_together_end_the_run(self, rows, tmp_path):
         stream = FrameStream(rows, transforms(), BadFrames("skip", limit=0.2))
-        with pytest.raises(ValueError, match=r"2 of 8 frames cannot be read, more than the limit of 20%"):
+        with pytest.raises(ValueError, match="2 of 8 frames .*20%"):
             list(DataLoader(stream, batch_size=1, num_workers=2))
 
     def test_a_bad_frame_is_an_error_that_names_it(self, rows):
-        with pytest.raises(ValueError, match=r"The frame '.*2\.png' cannot be read: "):
+        with pytest.raises(ValueError, match=r"2\.png' cannot be read"):
             list(DataLoader(FrameStream(rows, transforms()), batch_size=1, num_workers=2))
 
 
 def test_too_many_bad_frames_end_the_run(kind, rows, tmp_path):
     listed = tmp_path / "skipped.csv"
-    with pytest.raises(ValueError, match=r"2 of 8 frames cannot be read, more than the limit of 20%"):
+    with pytest.raises(ValueError, match="2 of 8 frames .*20%"):
         items(kind(rows, transforms(), bad_frames=BadFrames("skip", limit=0.2, path=listed)))
     assert len(listed.read_text().splitlines()) == 3
 

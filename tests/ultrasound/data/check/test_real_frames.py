@@ -38,11 +38,10 @@ def similar_frames(shared_dir):
     return find
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_split_by_patient_id_is_caught(similar_frames, seed):
-    across, within = similar_frames(columns={"group": "patient_id"}, new_split=True, seed=seed)
-    assert across
-    assert across | within == NEAR_IDENTICAL  # what this split spares is warned of
+def test_splits_by_patient_id_are_caught(similar_frames):
+    found = [similar_frames(columns={"group": "patient_id"}, new_split=True, seed=seed) for seed in range(5)]
+    assert any(across for across, _ in found)  # which split tears a pair apart depends on the version of scikit-learn
+    assert all(across | within == NEAR_IDENTICAL for across, within in found)  # what a split spares is warned of
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -31,21 +32,20 @@ def test_a_sound_datalist_has_no_problem(write, frames):
 def test_a_group_on_two_sides_is_a_problem_named_by_a_frame_of_each(write, frames):
     a, b = write(frames[0], "a.png", "p1"), write(frames[1], "b.png", "p1")
     report = check({"training": [a], "testing": [b]})
-    assert report.problems() == [f"The group p1 is in training ('{a['image']}') and testing ('{b['image']}')."]
+    (problem,) = report.problems()
+    assert re.search(rf"\bp1\b.*training .*{re.escape(a['image'])}.*testing .*{re.escape(b['image'])}", problem)
 
 
 def test_a_frame_saved_again_in_another_section_is_a_problem(write, frames, tmp_path):
     rows = [write(frames[0], "a.png"), write(frames[1], "b.png"), write(frames[0], "c.bmp"), write(frames[1], "d.jpg")]
     report = check({"training": rows[:2], "testing": rows[2:]})
     exact, near = report.problems()
-    assert exact == (
-        f"'{tmp_path / 'a.png'}' (training, abdomen, group a.png) and "
-        f"'{tmp_path / 'c.bmp'}' (testing, abdomen, group c.bmp) are the same frame."
-    )
+    assert f"'{tmp_path / 'a.png'}' (training, abdomen, group a.png)" in exact
+    assert f"'{tmp_path / 'c.bmp'}' (testing, abdomen, group c.bmp)" in exact
     assert "b.png' (training" in near
     assert "d.jpg' (testing" in near
-    assert "nearly the same frame (correlation 0.9" in near
-    assert "duplicates across sections: 1 exact, 1 near" in report_text(report)
+    assert "correlation 0.9" in near
+    assert "1 exact, 1 near" in report_text(report)
 
 
 def test_one_patient_under_two_groups_in_one_section_is_a_warning(write, frames):
@@ -53,7 +53,7 @@ def test_one_patient_under_two_groups_in_one_section_is_a_warning(write, frames)
     report = check({"training": rows})
     assert report.problems() == []
     (warning,) = report.warnings()
-    assert warning.startswith("Frames of one section are the same, or nearly, under two groups (1 pair): ")
+    assert "1 pair" in warning
     assert "group p1" in warning
     assert "group p2" in warning
 
@@ -131,7 +131,7 @@ def test_a_long_list_is_cut_on_the_terminal_and_whole_in_the_report():
     text = report_text(report)
     assert "25 problems:" in text
     assert text.count("is in training") == 20
-    assert "and 5 more, in the report" in text
+    assert "5 more" in text
     assert len(report.as_dict()["problems"]) == 25
 
 
@@ -169,7 +169,7 @@ def test_unlabelled_frames_are_kept_out_of_the_test_set_alone(write, frames):
     unlabelled = [write(frames[number], f"u{number}.png", group) for number, group in ((0, "p1"), (1, "p3"), (2, "p2"))]
     report = check(labelled, unlabelled=[{k: v for k, v in row.items() if k != "label"} for row in unlabelled])
     torn, same = report.problems()
-    assert torn.startswith("The group p2 is in testing")
+    assert re.search(r"\bp2\b.*testing", torn)
     assert "u2.png" in torn
     assert "u1.png' (unlabelled, unlabelled, group p3)" in same
     assert "b.png" in same

@@ -62,7 +62,7 @@ def test_class_names_match_whatever_their_case_blanks_and_hyphens(write):
 
 def test_a_datalist_of_other_classes_is_refused_with_both_named(write):
     path = write({"labels": {"0": "brain", "1": "abdomen"}, "training": [{"image": "a.png", "label": 0}]})
-    with pytest.raises(ValueError, match=r"\(0 brain, 1 abdomen\) are not those asked for \(0 abdomen, 1 brain\)"):
+    with pytest.raises(ValueError, match=r"\(0 brain, 1 abdomen\).*\(0 abdomen, 1 brain\)"):
         load_datalist(path, ["abdomen", "brain"])
 
 
@@ -114,11 +114,11 @@ def test_each_fold_is_validation_once_and_testing_stays_apart(clinic, tmp_path):
 
 def test_folds_are_never_taken_for_a_validation_section(clinic, tmp_path):
     read_source(clinic, folds=4).save(tmp_path / "planes.json")
-    with pytest.raises(ValueError, match="has no frames in 'validation' .*; it has 4 folds: choose one"):
+    with pytest.raises(ValueError, match="'validation' .*4 folds"):
         load_datalist(tmp_path / "planes.json", CLASSES).section("validation")
-    with pytest.raises(ValueError, match="has no fold 4: its folds are 0, 1, 2, 3"):
+    with pytest.raises(ValueError, match="fold 4: .*0, 1, 2, 3"):
         load_datalist(tmp_path / "planes.json", CLASSES, fold=4)
-    with pytest.raises(ValueError, match="has no fold 0: it was made without folds"):
+    with pytest.raises(ValueError, match="fold 0: .*without folds"):
         load_datalist(clinic, CLASSES, fold=0)
 
 
@@ -199,12 +199,13 @@ def test_options_outside_their_range_are_refused(clinic, options, message):
 def test_images_that_do_not_exist_are_left_out_by_choice_and_counted(folder, clinic, caplog):
     for view in ("brain-0-0", "femur-0-0"):
         (folder / f"{view}.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"2 of the 237 frames .* image '.*brain-0-0\.png'.*missing=skip"):
+    with pytest.raises(FileNotFoundError, match=r"2 of the 237 frames .*brain-0-0\.png'.*missing=skip"):
         read_source(clinic)
     datalist = read_source(clinic, missing="skip")
     assert sum(map(len, datalist.sections.values())) == 235
-    assert datalist.provenance["left_out"] == {"frames whose image does not exist": 2}
-    assert "2 frames whose" in caplog.text
+    ((reason, count),) = datalist.provenance["left_out"].items()
+    assert count == 2
+    assert f"2 {reason}" in caplog.text
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), "None", ""])
@@ -224,7 +225,8 @@ def test_a_json_with_byte_order_mark_and_other_names_of_splits_is_read(folder):
     (folder / "l.json").write_text(json.dumps(content), encoding="utf-8-sig")
     datalist = load_datalist(folder / "l.json", CLASSES)
     assert [len(datalist.section(name)) for name in ("training", "testing")] == [1, 1]
-    assert datalist.provenance["left_out"] == {"rows of 'extra', which is no split": 1}
+    ((reason, count),) = datalist.provenance["left_out"].items()
+    assert ("'extra'" in reason, count) == (True, 1)
 
 
 @pytest.mark.parametrize(("one", "other"), [("007", "7"), ("P07", "p7"), ("7.0", "7"), ("MRN 0012", "MRN 12")])
@@ -240,7 +242,7 @@ def test_a_frame_listed_again_is_counted_and_left_out(write):
     path = write("image,label,group\na.png,0,p\nb.png,1,q\n./a.png,abdomen,p\n", "t.csv")
     datalist = read_source(path, CLASSES, val=0, test=0)
     assert len(datalist.section("training")) == 2
-    assert datalist.provenance["left_out"] == {"rows of frames that are listed before": 1}
+    assert list(datalist.provenance["left_out"].values()) == [1]
 
 
 @pytest.mark.parametrize("again", ["brain,p", "abdomen,q"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -72,7 +74,7 @@ def test_two_groups_are_enough_for_two_parts():
 
 
 def test_fewer_groups_than_folds_are_refused():
-    with pytest.raises(ValueError, match="4 frames of 2 groups are too few for 3 folds"):
+    with pytest.raises(ValueError, match="4 frames of 2 groups .*3 folds"):
         group_folds([0, 0, 0, 0], ["p", "p", "q", "q"], 3)
 
 
@@ -103,7 +105,7 @@ def test_a_class_that_is_absent_from_a_section_is_told(clinic, folder, caplog):
     (folder / "rare.png").touch()
     clinic.write_text(clinic.read_text() + "rare.png,heart,MRN000\n")
     read_source(clinic)
-    assert "The class 'heart' has no frames in 'testing': its frames come from 1 group(s)." in caplog.text
+    assert re.search("'heart' .*'testing'.*1 group", caplog.text)
 
 
 def test_parts_of_nothing_are_left_away(clinic):
