@@ -14,6 +14,7 @@ from monai_fetalkd.ultrasound.frames import read_frame
 
 from .network import ExportedNetwork
 from .processor import adds_exactly
+from .shipped import SHIPPED_STUDENT
 
 __all__ = ["Recognizer"]
 
@@ -32,7 +33,7 @@ class Recognizer(ExportedNetwork):
     1e-6, INT8 files to about 1e-2. Name the runtime where every start has to give the same digits.
 
     Args:
-        path: the ONNX file.
+        path: the ONNX file; unless given, the student that comes with the package.
         backend: ``"onnxruntime"``, ``"openvino"`` or ``"auto"``.
         threads: threads that one frame is computed with.
 
@@ -53,15 +54,15 @@ class Recognizer(ExportedNetwork):
         ValueError: when the file is no exported network, or an argument is no choice.
 
     Example:
-        >>> recognizer = Recognizer("student.onnx")  # doctest: +SKIP
-        >>> probabilities = recognizer.file("frame.png")  # doctest: +SKIP
-        >>> recognizer.class_names[probabilities.argmax()]  # doctest: +SKIP
-        'Fetal brain'
+        >>> recognizer = Recognizer(backend="onnxruntime")  # the student that comes with the package
+        >>> probabilities = recognizer(np.zeros((480, 640), dtype=np.uint8))  # a black frame
+        >>> recognizer.class_names[probabilities.argmax()]
+        'Other'
     """
 
     task = "classification"
 
-    def __init__(self, path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> None:
+    def __init__(self, path: str | os.PathLike[str] = SHIPPED_STUDENT, backend: str = "auto", threads: int = 1) -> None:
         super().__init__(path, backend, threads)
         if self.metadata.get("weight_bits") == "8" and adds_exactly() is False:
             warnings.warn(
