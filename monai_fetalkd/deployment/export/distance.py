@@ -44,6 +44,9 @@ class FrameDistance(nn.Module):
         True
     """
 
+    mean: Tensor
+    root: Tensor
+
     def __init__(self, layer: str, statistics: Tensor) -> None:
         super().__init__()
         self.layer = layer
