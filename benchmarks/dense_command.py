@@ -18,10 +18,13 @@ from monai_fetalkd.utils.markdown import markdown_table
 
 def trained(task: Task, output: Path, seeds: Sequence[int]) -> Iterator[tuple[int, int | None, str, Path]]:
     """Seed, number of labels (None for the teacher), arm and folder of each network of the study."""
+    total = sum(row["split"] == "train" for row in task.cases.rows)
     for seed in seeds:
         yield seed, None, TEACHER, output / f"seed_{seed}" / TEACHER
         for labels in task.budgets:
-            for name in task.arms:
+            for name, arm in task.arms.items():
+                if labels == total and name != BASELINE and not arm.unlabelled:
+                    continue  # nothing is unlabelled: the same as the arm that would show it
                 folder = output / f"seed_{seed}" / f"labels_{labels}" / name.replace(" ", "_").replace(",", "")
                 yield seed, labels, name, folder
 

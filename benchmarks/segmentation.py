@@ -60,7 +60,7 @@ def arms(bundle: Path, folder: Path, seed: int) -> dict[str, float]:
             "teacher#ckpt": str(folder / "models" / "teacher.pt"),
             "networks": {SOFT_TARGETS: ["@student", "@train#ckpt"]},
             "train#start_from": None,
-            "train#epochs": 120,  # as many as both stages together
+            "train#epochs": 180,  # as many as both stages together
         },
     )
     names = ("teacher", "student, from scratch", "student, distilled")

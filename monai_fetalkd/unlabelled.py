@@ -10,21 +10,24 @@ alone for stages without a teacher, and :class:`FillLabeld` gives the others a l
 from __future__ import annotations
 
 import copy
+import json
 import math
+import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
+from monai.data import MetaTensor, load_decathlon_datalist
 from monai.transforms import Compose, MapTransform
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, Subset
 
 from monai_fetalkd.losses._labels import NO_LABEL
 
-__all__ = ["NO_LABEL", "FillLabeld", "MixedSampler", "labelled_part", "with_optional_label"]
+__all__ = ["NO_LABEL", "FillLabeld", "MixedSampler", "labelled_part", "unlabelled_rows", "with_optional_label"]
 
 
 class MixedSampler(DistributedSampler):
@@ -126,6 +129,29 @@ def labelled_part(dataset: Any, label_key: str = "label") -> Any:
     """
     labelled, unlabelled = _by_kind(dataset, label_key)
     return Subset(dataset, labelled) if unlabelled else dataset
+
+
+def unlabelled_rows(datalist: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows of the section ``unlabelled`` of a datalist.
+
+    Args:
+        datalist: a JSON file that :func:`monai.data.load_decathlon_datalist` reads, which takes paths from the file's
+            folder.
+
+    Returns:
+        The rows; none where the datalist has no such section.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "datalist.json"
+        >>> _ = path.write_text('{"training": [{"image": "a.nii", "label": "b.nii"}]}')
+        >>> unlabelled_rows(path)
+        []
+    """
+    if "unlabelled" not in json.loads(Path(datalist).read_text(encoding="utf-8")):
+        return []
+    rows: list[dict[str, Any]] = load_decathlon_datalist(str(datalist), True, "unlabelled")
+    return rows
 
 
 class FillLabeld(MapTransform):

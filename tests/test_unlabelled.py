@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -14,7 +15,14 @@ from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
 from monai_fetalkd.losses import DistillationLoss, LabelLoss
 from monai_fetalkd.networks import student_resnet
 from monai_fetalkd.targets import FixedViews, TeacherTargets
-from monai_fetalkd.unlabelled import NO_LABEL, FillLabeld, MixedSampler, labelled_part, with_optional_label
+from monai_fetalkd.unlabelled import (
+    NO_LABEL,
+    FillLabeld,
+    MixedSampler,
+    labelled_part,
+    unlabelled_rows,
+    with_optional_label,
+)
 
 
 def rows(labelled: int, unlabelled: int) -> list[dict]:
@@ -55,6 +63,16 @@ def test_ranks_step_through_the_batches_of_one(ranks):
     shares = [batches(MixedSampler(dataset, 4, 0.5, seed=3, num_replicas=ranks, rank=rank), 4) for rank in range(ranks)]
     for number, batch in enumerate(one):
         assert sorted(index for share in shares for index in share[number]) == sorted(batch)
+
+
+@pytest.mark.parametrize("section", [None, [], ["a.nii", "sub/b.nii"]])
+def test_rows_of_the_section_have_paths_from_the_folder_of_the_file(tmp_path, section):
+    sections = {"training": [{"image": "c.nii", "label": "d.nii"}]}
+    if section is not None:
+        sections["unlabelled"] = [{"image": name} for name in section]
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps(sections))
+    assert unlabelled_rows(path) == [{"image": str(tmp_path / name)} for name in section or []]
 
 
 def test_all_items_of_a_kind_are_shown_equally_often_over_the_epochs():

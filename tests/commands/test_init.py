@@ -116,7 +116,7 @@ def test_volumes_without_segmentation_teach_too(bundle, tmp_path):
     rows = json.loads(Path(spheres).read_text())["unlabelled"]
     assert [set(row) for row in rows] == [{"image"}] * 6
     stages = ["@run_teacher", "@run_baseline", "@run_attention", "@run_distillation"]
-    settings = {"unlabelled_share": 0.5, "run": stages, "patch_size": [20, 20, 20]}  # padded: not labels of background
+    settings = {"run": stages, "patch_size": [20, 20, 20]}  # padded: not labels of background
     flow = workflow(bundle, dataset_dir=spheres, output_dir=str(tmp_path / "out"), **settings)
     flow.run_id = "run"
     flow.initialize()
