@@ -16,10 +16,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from sklearn.datasets import load_sample_images
 
 from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.evaluation.scores.intervals import Interval, intervals
 from monai_fetalkd.evaluation.scores.predictions import Predictions
+from monai_fetalkd.ultrasound.frames import read_frame
 from monai_fetalkd.utils.markdown import markdown_table
 
 _PICTURES = 200  # of each kind that is no ultrasound
@@ -39,7 +42,7 @@ def main() -> None:
     rows = [row for row in _rows(arguments.frames / "whole.csv") if row["split"] == arguments.split]
     print(_planes(recognizer, rows))
     print(f"\nother pictures (threshold {recognizer.threshold})\n")
-    print(_others(recognizer, arguments.data))
+    print(_others(recognizer, arguments.data, rows))
 
 
 def _planes(recognizer: Recognizer, rows: Sequence[dict[str, str]]) -> str:
@@ -70,11 +73,13 @@ def _headline(predictions: Predictions) -> Iterator[tuple[str, Interval]]:
         yield name.replace("_", " "), found[name]
 
 
-def _others(recognizer: Recognizer, data: Path) -> str:
+def _others(recognizer: Recognizer, data: Path, rows: Sequence[dict[str, str]]) -> str:
     kinds: dict[str, Iterable[NDArray]] = {
         "HC18, all fetal heads": (recognizer.file(path) for path in sorted((data / "hc18" / "images").iterdir())),
         "brain planes": (recognizer.file(path) for path in sorted((data / "brain_planes" / "Images").iterdir())),
         "hippocampus MR, middle slices": map(recognizer, _slices(data / "hippocampus")),
+        "parts of two photographs": map(recognizer, _photographs()),
+        "validation frames, inverted": (recognizer(255 - read_frame(row["image"]).pixels) for row in rows),
         **{kind: map(recognizer, pictures) for kind, pictures in _generated().items()},
     }
     table = [["pictures", "number", "no plane: undecided or 'Other'", "Fetal brain", "another plane"]]
@@ -95,6 +100,16 @@ def _slices(folder: Path) -> Iterator[NDArray]:
         yield np.clip(255 * grey / max(float(grey.max()), 1.0), 0, 255)
 
 
+def _photographs() -> Iterator[NDArray]:
+    """Squares of a temple and of a flower, which come with scikit-learn."""
+    random = np.random.default_rng(1)
+    photographs = [np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images]
+    for number in range(_PICTURES):
+        picture, side = photographs[number % 2], int(random.integers(120, 420))
+        top, left = (random.integers(0, size - side) for size in picture.shape)
+        yield picture[top : top + side, left : left + side]
+
+
 def _generated() -> dict[str, list[NDArray]]:
     random = np.random.default_rng(1)  # other pictures than those of training, and other kinds
     shape = (_SIDE, _SIDE)
@@ -110,7 +125,26 @@ def _generated() -> dict[str, list[NDArray]]:
             np.kron(random.integers(0, 256, (60, 60)), np.ones((8, 8))) for _ in range(_PICTURES)
         ],
         "discs on black": discs,
+        "slopes": [_slope(random) for _ in range(_PICTURES)],
+        "lines of letters": [_letters(random) for _ in range(_PICTURES)],
     }
+
+
+def _slope(random: np.random.Generator) -> NDArray:
+    rows, columns = np.mgrid[-1 : 1 : _SIDE * 1j, -1 : 1 : _SIDE * 1j]
+    down, across, curved = random.uniform(-1, 1, 3)
+    levels = down * rows + across * columns + curved * (rows**2 + columns**2)
+    return 255 * (levels - levels.min()) / np.ptp(levels)
+
+
+def _letters(random: np.random.Generator) -> NDArray:
+    paper = int(random.integers(2)) * 255
+    page = Image.new("L", (_SIDE, _SIDE), paper)
+    for _ in range(random.integers(5, 25)):
+        text = "".join(map(chr, random.integers(65, 120, 30)))
+        place, size = random.uniform(0, (200, 460)), float(random.uniform(10, 40))
+        ImageDraw.Draw(page).text(tuple(place), text, fill=255 - paper, font_size=size)
+    return np.asarray(page)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -1,13 +1,14 @@
 """Show an exported network on a page in the browser: upload a frame or a cine, see its planes or its head.
 
-MODEL is a file of the command export. The page, and what is behind it for programs (POST /predict, GET /healthz,
-/metrics, /openapi.json), are for this machine: they listen on its loopback address and nowhere else. Others reach them
-through a proxy that brings encryption along; then set a token. It is the content of the file --token_file, or of the
-environment variable MONAI_FETALKD_TOKEN, and has to be sent as bearer token; a browser asks for it as a password, of
-any user. What is uploaded is not stored.
+MODEL is a file of the command export; unless given, it is the student that comes with the package. The page, and what
+is behind it for programs (POST /predict, GET /healthz, /metrics, /openapi.json), are for this machine: they listen on
+its loopback address and nowhere else. Others reach them through a proxy that brings encryption along; then set a token.
+It is the content of the file --token_file, or of the environment variable MONAI_FETALKD_TOKEN, and has to be sent as
+bearer token; a browser asks for it as a password, of any user. What is uploaded is not stored.
 
 For example
 
+  python -m monai_fetalkd serve
   python -m monai_fetalkd serve student.int8.onnx
   curl --data-binary @frame.png http://localhost:8000/predict
 """
@@ -30,7 +31,13 @@ _SECONDS_TO_SEND = 60  # a response, to a client that reads it
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("model", type=path, metavar="MODEL", help="the exported network (ONNX)")
+    parser.add_argument(
+        "model",
+        type=path,
+        nargs="?",
+        metavar="MODEL",
+        help="the exported network (ONNX; the student of the package)",
+    )
     parser.add_argument(
         "--port", type=int, default=8000, metavar="N", help="port of 127.0.0.1, 0 for any that is free (8000)"
     )
@@ -75,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     require("To start the server", "fastapi", "prometheus_client", "python_multipart", "uvicorn")
     import uvicorn
 
-    from monai_fetalkd.deployment.runtime import Recognizer, Segmenter, is_segmentation
+    from monai_fetalkd.deployment.runtime import SHIPPED_STUDENT, Recognizer, Segmenter, is_segmentation
     from monai_fetalkd.deployment.serve import Limits, create_app, timed_protocol
 
     limits = Limits(
@@ -85,8 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
         requests_per_minute=arguments.requests_per_minute,
     )
     token = _read_token(arguments.token_file)
-    kind = Segmenter if is_segmentation(arguments.model) else Recognizer
-    model = kind(arguments.model, backend=arguments.backend, threads=arguments.threads)
+    file = arguments.model or SHIPPED_STUDENT
+    kind = Segmenter if is_segmentation(file) else Recognizer
+    model = kind(file, backend=arguments.backend, threads=arguments.threads)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(model, limits, token),

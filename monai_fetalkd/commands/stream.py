@@ -1,6 +1,6 @@
 """Recognise frames as they come: a cine loop, a video, a folder, standard input, a capture device.
 
-MODEL is an exported network (ONNX). SOURCE is one of
+MODEL is an exported network (ONNX); unless given, it is the student that comes with the package. SOURCE is one of
 
   a file      multi-frame DICOM, or any other file of frames; every frame gets a prediction
   a video     AVI, MP4, MOV, MKV, WebM, MPEG and others that OpenCV reads; every frame gets a prediction
@@ -27,6 +27,7 @@ a file could not be written.
 
 For example
 
+  python -m monai_fetalkd stream loop.dcm
   python -m monai_fetalkd stream student.onnx loop.dcm --best planes --timeline loop.png --overlay loop.mp4
   ffmpeg -i rtsp://probe/1 -f rawvideo -pix_fmt gray - | python -m monai_fetalkd stream student.onnx - --raw 960x720
 """
@@ -56,7 +57,13 @@ _SIGPIPE = 13  # Windows has the exit status, but not the signal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("model", type=path, metavar="MODEL", help="the exported network (ONNX)")
+    parser.add_argument(
+        "model",
+        type=path,
+        nargs="?",
+        metavar="MODEL",
+        help="the exported network (ONNX; the student of the package)",
+    )
     parser.add_argument("source", type=path, metavar="SOURCE", help="where the frames come from, see above")
     parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source says")
     parser.add_argument(
@@ -98,18 +105,21 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit status, see the module.
     """
-    from monai_fetalkd.deployment.runtime import Recognizer, Segmenter, is_segmentation
+    from monai_fetalkd.deployment.runtime import SHIPPED_STUDENT, Recognizer, Segmenter, is_segmentation
     from monai_fetalkd.deployment.stream import BestFrames, HeadStream, Smoothing, Stream, open_source, paced
 
     best = BestFrames()
     network: Recognizer | Segmenter
-    if is_segmentation(arguments.model):
+    if arguments.model is None and arguments.source.endswith(".onnx"):
+        raise ValueError(f"'{arguments.source}' is a network: name the source of the frames after it.")
+    model = arguments.model or os.fspath(SHIPPED_STUDENT)
+    if is_segmentation(model):
         _refuse_planes(arguments)
-        network = Segmenter(arguments.model, backend=arguments.backend, threads=arguments.threads)
+        network = Segmenter(model, backend=arguments.backend, threads=arguments.threads)
     else:
-        network = Recognizer(arguments.model, backend=arguments.backend, threads=arguments.threads)
+        network = Recognizer(model, backend=arguments.backend, threads=arguments.threads)
     written = [path for path in (arguments.best, arguments.timeline, arguments.overlay) if path]
-    _check_apart(arguments.source, arguments.model, written)
+    _check_apart(arguments.source, model, written)
     with open_source(arguments.source, fps=arguments.fps, raw=arguments.raw) as source:
         pace = arguments.realtime and not source.live
         frames, live = paced(source) if pace else source, source.live or pace

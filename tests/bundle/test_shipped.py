@@ -11,7 +11,7 @@ import pytest
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from monai_fetalkd.deployment.runtime import Recognizer
+from monai_fetalkd.deployment.runtime import SHIPPED_STUDENT, Recognizer
 
 FILES = ["model.pt", "student.int8.onnx"]
 
@@ -26,6 +26,10 @@ def test_a_file_is_the_one_that_the_model_card_describes(bundle_dir, name):
     card = (bundle_dir / "docs" / "model_card.md").read_text()
     digest = hashlib.sha256((bundle_dir / "models" / name).read_bytes()).hexdigest()
     assert re.search(rf"`models/{re.escape(name)}` \| `{digest}`", card)
+
+
+def test_the_package_brings_the_student_of_the_bundle(bundle_dir):
+    assert SHIPPED_STUDENT.read_bytes() == (bundle_dir / "models" / "student.int8.onnx").read_bytes()
 
 
 def test_no_file_names_a_path_of_the_machine_that_made_it(bundle_dir):

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from monai_fetalkd.__main__ import main
+from monai_fetalkd.deployment.runtime import SHIPPED_STUDENT
 
 from ..deployment.runtime.model import write_model
 from ..deployment.runtime.torch_free import command_without_torch
@@ -54,6 +55,13 @@ def test_it_answers_without_torch_until_it_is_interrupted(model, number, status)
         process.send_signal(number)
         assert process.wait(timeout=30) == status
         assert "Traceback" not in process.stderr.read()
+
+
+def test_without_a_model_the_shipped_student_answers():
+    with serving() as (address, _):
+        answer = json.loads(ask(f"{address}/predict", png("left"), **{"content-type": "application/octet-stream"}))
+        assert answer["model"]["name"] == SHIPPED_STUDENT.stem
+        assert len(answer["frames"]) == 1
 
 
 def test_it_listens_on_the_loopback_address_alone(model):

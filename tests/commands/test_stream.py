@@ -13,6 +13,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from monai_fetalkd.__main__ import main
+from monai_fetalkd.deployment.runtime import SHIPPED_STUDENT, Recognizer
 from monai_fetalkd.deployment.stream import Stream, open_source
 from monai_fetalkd.ultrasound.frames import read_frame
 
@@ -40,6 +41,18 @@ def lines(out):
     """The answers and the summary."""
     *answers, last = map(json.loads, out.splitlines())
     return answers, last["summary"]
+
+
+def test_without_a_model_the_shipped_student_answers(loop, capsys):
+    assert main(["stream", loop, "--backend", "onnxruntime"]) == 0
+    answers, summary = lines(capsys.readouterr().out)
+    assert summary["answered"] == len(answers) == 20
+    assert tuple(answers[0]["probabilities"]) == Recognizer(SHIPPED_STUDENT).class_names
+
+
+def test_a_model_without_a_source_is_told(model, capsys):
+    assert main(["stream", model]) == 1
+    assert f"'{model}' is a network" in capsys.readouterr().err
 
 
 def test_a_cine_is_answered_frame_by_frame_and_its_best_frames_are_kept(model, loop, tmp_path, capsys):

@@ -25,6 +25,7 @@ from monai_fetalkd.ultrasound.descriptions import check_weights, crops_to_sector
 from monai_fetalkd.utils.checkpoints import load_weights
 from monai_fetalkd.utils.files import written_whole
 
+from .distance import fit_distance
 from .formats import (
     NetworkWithAttention,
     attention_layer,
@@ -40,7 +41,7 @@ from .verification import check_preprocessing, check_same_network, compare_logit
 __all__ = ["Export"]
 
 _INT8 = "student.int8.onnx"
-_OUTPUTS = ("logits", "attention")
+_DISTANCE_MARGIN = 1.05  # INT8 rounds the distances too
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Export:
 
     In ``output_dir`` there are then
 
-    - ``student.onnx``: float32, input ``image`` ``[N, 1, h, w]``, outputs ``logits`` and ``attention``,
+    - ``student.onnx``: float32, input ``image`` ``[N, 1, h, w]``, outputs ``logits``, ``attention`` and ``distance``,
     - ``student.int8.onnx``: the same in INT8,
     - ``student.pt2``: the same for ``torch.export.load``,
     - ``export.json``: what they were made of, and every figure of the verification.
@@ -62,7 +63,9 @@ class Export:
 
     The temperature of the probabilities and the threshold of an answer are chosen on ``validation``, see
     :func:`~monai_fetalkd.evaluation.scores.fit_temperature` and
-    :func:`~monai_fetalkd.evaluation.scores.answer_threshold`.
+    :func:`~monai_fetalkd.evaluation.scores.answer_threshold`. So is the largest distance to the calibration frames, by
+    the texture that the first layer sees (:class:`~monai_fetalkd.deployment.export.distance.FrameDistance`): a
+    twentieth more than that of any validation frame. The runtime is undecided about what is farther away.
 
     Args:
         network: the network that the checkpoint belongs to; its weights are loaded.
@@ -154,18 +157,22 @@ class Export:
             self.preprocessing, self.calibration.data, frames
         )
         content.update(self._temperature_and_threshold())
+        distance = None if content["threshold"]["value"] is None else fit_distance(self.network, self.layers[0], frames)
+        outputs = NetworkWithAttention(self.network, layer, distance)
+        content["distance"] = self._largest_distance(outputs)
         metadata = metadata_of(
             content,
             self.preprocessing,
-            _OUTPUTS,
+            ["logits", "attention", *(["distance"] if distance is not None else [])],
             temperature=str(content["temperature"]),
             threshold=json.dumps(content["threshold"]["value"]),
+            largest_distance=json.dumps(content["distance"]["largest"]),
             attention_layer=layer,
         )
         with ExitStack() as files:
             float32 = files.enter_context(written_whole(self.output_dir / FLOAT32))
             program = files.enter_context(written_whole(self.output_dir / PROGRAM))
-            reference = self._write_float32(float32, program, metadata, content)
+            reference = self._write_float32(outputs, float32, program, metadata, content)
             refusal = self._write_int8(float32, frames, reference, metadata, content)
         write_report(self.output_dir, content)
         if refusal:
@@ -188,13 +195,24 @@ class Export:
             "threshold": {"value": threshold, "target": self.target, "validation": answered(predictions, threshold)},
         }
 
+    def _largest_distance(self, network: NetworkWithAttention) -> dict[str, Any]:
+        if network.distance is None:
+            return {"layer": None, "largest": None}
+        distances = logits_of(self.validation, {"distance": lambda image: network(image)[2]})["distance"]
+        return {"layer": network.distance.layer, "largest": _DISTANCE_MARGIN * float(distances.max())}
+
     def _write_float32(
-        self, float32: Path, program: Path, metadata: Mapping[str, str], content: dict[str, Any]
+        self,
+        network: NetworkWithAttention,
+        float32: Path,
+        program: Path,
+        metadata: Mapping[str, str],
+        content: dict[str, Any],
     ) -> NDArray[np.float32]:
         """Write and verify both, and give the logits of the ONNX file for the frames of the loader."""
-        traced = trace(NetworkWithAttention(self.network, content["attention"]["layer"]), self.image_shape)
+        traced = trace(network, self.image_shape)
         write_program(traced, program)
-        write_onnx(traced, _OUTPUTS, float32, {**metadata, "precision": "float32"})
+        write_onnx(traced, json.loads(metadata["outputs"]), float32, {**metadata, "precision": "float32"})
         with program.open("rb") as file:
             loaded = torch.export.load(file).module()
         logits = logits_of(

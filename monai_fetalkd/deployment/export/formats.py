@@ -25,6 +25,8 @@ from monai_fetalkd.losses.attention import attention_map
 from monai_fetalkd.taps import FeatureTaps
 from monai_fetalkd.ultrasound.maps import is_fine
 
+from .distance import FrameDistance
+
 __all__ = [
     "NetworkWithAttention",
     "attention_layer",
@@ -47,6 +49,7 @@ class NetworkWithAttention(nn.Module):
     Args:
         network: from frames ``[N, C, h, w]`` to logits.
         layer: name of the layer, see :class:`~monai_fetalkd.taps.FeatureTaps`.
+        distance: what tells how far a frame is from those of training, as a third output; None for no such output.
 
     Example:
         >>> from monai_fetalkd.networks import student_resnet
@@ -56,19 +59,24 @@ class NetworkWithAttention(nn.Module):
         (torch.Size([3, 2, 2]), 1.0)
     """
 
-    def __init__(self, network: nn.Module, layer: str) -> None:
+    def __init__(self, network: nn.Module, layer: str, distance: FrameDistance | None = None) -> None:
         super().__init__()
         self.network = network
-        self.taps = FeatureTaps(network, [layer])
+        self.taps = FeatureTaps(network, list(dict.fromkeys([layer, *([] if distance is None else [distance.layer])])))
         self.layer = layer
+        self.distance = distance
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits ``[N, classes]``, and the mean square over channels ``[N, h', w']``, at most 1 in each frame."""
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Logits ``[N, classes]``, mean square over channels ``[N, h', w']``, at most 1, and the distance ``[N]``."""
         with self.taps:
             logits = self.network(image)
-        attention = attention_map(self.taps.pop()[self.layer])
+        features = self.taps.pop()
+        attention = attention_map(features[self.layer])
         # the smallest normal float: where a layer is silent the map is 0, not NaN
-        return logits, attention / attention.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        attention = attention / attention.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        if self.distance is None:
+            return logits, attention
+        return logits, attention, self.distance(features[self.distance.layer])
 
 
 @torch.no_grad()

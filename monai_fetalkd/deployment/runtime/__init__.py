@@ -5,5 +5,6 @@ from __future__ import annotations
 from .preprocessing import Preprocessing
 from .recognizer import Recognizer
 from .segmenter import Segmenter, is_segmentation
+from .shipped import SHIPPED_STUDENT
 
-__all__ = ["Preprocessing", "Recognizer", "Segmenter", "is_segmentation"]
+__all__ = ["SHIPPED_STUDENT", "Preprocessing", "Recognizer", "Segmenter", "is_segmentation"]

@@ -65,7 +65,7 @@ class Preprocessing:
         """
         if pixels.ndim != 2 or min(pixels.shape) < 2:
             raise ValueError(f"A frame is grey levels of shape (H, W), not {pixels.shape}: pass one channel of it.")
-        if not np.isfinite(pixels).all():
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError("The grey levels of a frame are finite numbers, and some of these are not.")
         if self.crop:
             pixels = crop_to_sector(pixels, region)

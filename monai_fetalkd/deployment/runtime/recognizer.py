@@ -14,10 +14,12 @@ from monai_fetalkd.ultrasound.frames import read_frame
 
 from .network import ExportedNetwork
 from .processor import adds_exactly
+from .shipped import SHIPPED_STUDENT
 
 __all__ = ["Recognizer"]
 
 _LARGEST_LOGIT = 1e6
+_FLATTENING = 100  # times the temperature, for a frame unlike those of training: hardly more than equal shares remain
 
 
 class Recognizer(ExportedNetwork):
@@ -27,12 +29,16 @@ class Recognizer(ExportedNetwork):
     :math:`p_c = e^{z_c / T} / \sum_k e^{z_k / T}`, with logits :math:`z`, computed in float64. Neither torch nor MONAI
     is needed. Several threads may share a recognizer.
 
+    A frame that is unlike those of training, by the output ``distance`` of the file
+    (:class:`monai_fetalkd.deployment.export.distance.FrameDistance`), tells nothing of planes: its probabilities are
+    those at 100 T, nearly equal for all classes and below any threshold.
+
     With ``backend="auto"`` it runs on ONNX Runtime, or on OpenVINO where that is installed and takes less than nine
     tenths of the time here, which is measured while loading. The two round differently: float32 files agree to about
     1e-6, INT8 files to about 1e-2. Name the runtime where every start has to give the same digits.
 
     Args:
-        path: the ONNX file.
+        path: the ONNX file; unless given, the student that comes with the package.
         backend: ``"onnxruntime"``, ``"openvino"`` or ``"auto"``.
         threads: threads that one frame is computed with.
 
@@ -41,6 +47,7 @@ class Recognizer(ExportedNetwork):
         class_names: of the classes, in the order of their probabilities.
         preprocessing: what a frame goes through before the network.
         threshold: where the largest probability is below, no plane is decided on; None where none has been chosen.
+        largest_distance: what is farther from the frames of training is unlike them; None where that is not known.
         temperature: what logits are divided by.
         attention: whether the network also tells where it looks, see :meth:`explain`.
         attention_grid: rows and columns of that; None where it does not tell.
@@ -53,15 +60,15 @@ class Recognizer(ExportedNetwork):
         ValueError: when the file is no exported network, or an argument is no choice.
 
     Example:
-        >>> recognizer = Recognizer("student.onnx")  # doctest: +SKIP
-        >>> probabilities = recognizer.file("frame.png")  # doctest: +SKIP
-        >>> recognizer.class_names[probabilities.argmax()]  # doctest: +SKIP
-        'Fetal brain'
+        >>> recognizer = Recognizer(backend="onnxruntime")  # the student that comes with the package
+        >>> probabilities = recognizer(np.zeros((480, 640), dtype=np.uint8))  # a black frame
+        >>> recognizer.class_names[probabilities.argmax()]
+        'Other'
     """
 
     task = "classification"
 
-    def __init__(self, path: str | os.PathLike[str], backend: str = "auto", threads: int = 1) -> None:
+    def __init__(self, path: str | os.PathLike[str] = SHIPPED_STUDENT, backend: str = "auto", threads: int = 1) -> None:
         super().__init__(path, backend, threads)
         if self.metadata.get("weight_bits") == "8" and adds_exactly() is False:
             warnings.warn(
@@ -86,7 +93,11 @@ class Recognizer(ExportedNetwork):
         Raises:
             ValueError: when the pixels are not ``(H, W)``, or not finite.
         """
-        return self.probabilities(self.batch(self.preprocessing(pixels, region)[None]))[0]
+        inputs = self.preprocessing(pixels, region)[None]
+        if self.largest_distance is None:
+            return self.probabilities(self.batch(inputs))[0]
+        logits, [distance] = self._session.outputs(inputs, ("logits", "distance"))
+        return self.probabilities(logits if distance <= self.largest_distance else logits / _FLATTENING)[0]
 
     def file(self, path: str | os.PathLike[str], number: int | None = None) -> np.ndarray:
         """Recognise a frame of a file, see :func:`monai_fetalkd.ultrasound.frames.read_frame`.
@@ -151,7 +162,11 @@ class Recognizer(ExportedNetwork):
     def _read_metadata(self) -> None:
         self.temperature = _temperature(float(self.metadata["temperature"]))
         self.threshold = _threshold(json.loads(self.metadata["threshold"]))
-        self.attention = "attention" in _outputs(json.loads(self.metadata["outputs"]))
+        outputs = _outputs(json.loads(self.metadata["outputs"]))
+        self.attention = "attention" in outputs
+        self.largest_distance: float | None = None
+        if "distance" in outputs:
+            self.largest_distance = _distance(json.loads(self.metadata["largest_distance"]))
 
     def _logits_shape(self) -> tuple[int, ...]:
         return (len(self.class_names),)
@@ -177,6 +192,12 @@ def _threshold(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"the threshold is a number from 0 to 1 or null, not {value!r}.")
+    return float(value)
+
+
+def _distance(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"the largest distance is a number from 0, not {value!r}.")
     return float(value)
 
 

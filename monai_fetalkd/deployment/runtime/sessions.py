@@ -36,6 +36,9 @@ class Session(Protocol):
     def __call__(self, inputs: np.ndarray, output: str) -> np.ndarray:
         """One named output for a batch of the input "image", float32."""
 
+    def outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        """Several outputs of one computation."""
+
 
 class OnnxRuntimeSession:
     """A network on ONNX Runtime.
@@ -67,7 +70,11 @@ class OnnxRuntimeSession:
 
     def __call__(self, inputs: np.ndarray, output: str) -> np.ndarray:
         """One named output for a batch of the input "image", float32."""
-        return self._session.run([output], {"image": inputs})[0]
+        return self.outputs(inputs, [output])[0]
+
+    def outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        """Several outputs of one computation."""
+        return self._session.run(list(names), {"image": inputs})
 
 
 class OpenVinoSession:
@@ -106,8 +113,13 @@ class OpenVinoSession:
 
     def __call__(self, inputs: np.ndarray, output: str) -> np.ndarray:
         """One named output for a batch of the input "image", float32."""
+        return self.outputs(inputs, [output])[0]
+
+    def outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        """Several outputs of one computation."""
         with self._lock:
-            return self._request.infer({"image": inputs})[output]
+            results = self._request.infer({"image": inputs})
+            return [results[name] for name in names]
 
 
 _SESSIONS: dict[str, type[OnnxRuntimeSession] | type[OpenVinoSession]] = {

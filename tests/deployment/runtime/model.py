@@ -13,11 +13,17 @@ CLASSES = ("left", "right", "top")
 
 
 def write_model(
-    path: Path, size: tuple[int, int] = (8, 8), crop: bool = False, attention: bool = False, **metadata: str | None
+    path: Path,
+    size: tuple[int, int] = (8, 8),
+    crop: bool = False,
+    attention: bool = False,
+    distance: bool = False,
+    **metadata: str | None,
 ) -> Path:
     """Write a network whose logits are ten times the mean of the left half, the right half and the upper half.
 
-    Its attention is the input itself. ``metadata`` replaces an entry, or leaves it out where it is None.
+    Its attention is the input itself, its distance the mean of that. ``metadata`` replaces an entry, or leaves it out
+    where it is None.
     """
     height, width = size
     weights = np.zeros((height, width, len(CLASSES)), np.float32)
@@ -32,6 +38,10 @@ def write_model(
         nodes.append(helper.make_node("Squeeze", ["image", "axes"], ["attention"]))
         outputs.append(helper.make_tensor_value_info("attention", TensorProto.FLOAT, ["N", height, width]))
         constants.append(numpy_helper.from_array(np.array([1]), "axes"))
+    if distance:
+        nodes.append(helper.make_node("ReduceMean", ["flat", "last"], ["distance"], keepdims=0))
+        outputs.append(helper.make_tensor_value_info("distance", TensorProto.FLOAT, ["N"]))
+        constants.append(numpy_helper.from_array(np.array([1]), "last"))
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, height, width])
     graph = helper.make_graph(nodes, "tiny", [image], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

@@ -38,3 +38,14 @@ def test_frames_get_the_same_probabilities_without_torch_and_monai(torch_free, t
     assert backend == "onnxruntime"
     here = Recognizer(model, "onnxruntime")
     np.testing.assert_allclose(probabilities, [here.file(path) for path in paths], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_wheel_brings_a_student_of_its_own(torch_free, tmp_path):
+    Image.fromarray(phantom_frame(0, np.random.default_rng(0), 200)).save(tmp_path / "frame.png")
+    command = [torch_free, "-m", "monai_fetalkd", "stream", "frame.png"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    answer, _ = map(json.loads, process.stdout.splitlines())
+    expected = Recognizer(backend="onnxruntime").file(tmp_path / "frame.png")
+    np.testing.assert_allclose(list(answer["probabilities"].values()), expected, rtol=0, atol=1e-5)

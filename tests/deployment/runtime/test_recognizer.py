@@ -102,6 +102,17 @@ def test_a_network_with_attention_tells_where_it_looks(tmp_path, model, backend)
         blind.explain(inputs)
 
 
+@pytest.mark.parametrize(("largest", "is_known"), [(0.3, False), (0.9, True)])
+def test_a_frame_unlike_those_of_training_tells_next_to_nothing(tmp_path, model, backend, largest, is_known):
+    path = write_model(tmp_path / "distant.onnx", distance=True, largest_distance=str(largest))
+    frame = halves(255, 0)
+    found, alone = Recognizer(path, backend)(frame), Recognizer(model, backend)(frame)
+    assert found.argmax() == alone.argmax()
+    assert (np.ptp(found) < 0.1) is not is_known
+    if is_known:
+        np.testing.assert_allclose(found, alone, atol=1e-6)
+
+
 def test_a_file_is_read_as_the_package_reads_frames(tmp_path):
     recognizer = Recognizer(write_model(tmp_path / "student.onnx", crop=True))
     Image.fromarray(halves(250, 60, (90, 120))).save(tmp_path / "frame.png")

@@ -6,10 +6,12 @@ import logging
 import numpy as np
 import pytest
 
+from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.deployment.stream import Arrival, Smoothing, Stream
 from monai_fetalkd.deployment.stream.answers import Durations
 from monai_fetalkd.ultrasound.frames import Frame, FrameError
 
+from ..runtime.model import write_model
 from .make import DAMAGED, Halves, arrivals, half
 
 LOOP = ["left"] * 10 + ["right"] * 10
@@ -133,3 +135,28 @@ def test_a_frame_that_is_not_finite_is_counted_and_spoils_no_other(level, place)
     assert [one.number for one in answers] == [0, 2, 3]
     assert all(np.isfinite(list(one.smoothed.values())).all() for one in answers)
     assert stream.summary.undecodable == 1
+
+
+def scan(seed: int, depth: float = 1.0, shape: tuple[int, int] = (120, 160)) -> np.ndarray:
+    """Speckle in the sector of a curved probe: a deeper scan shows the same probe narrower."""
+    y, x = np.mgrid[: shape[0], : shape[1]] * depth
+    angle, radius = np.arctan2(x - depth * shape[1] / 2, y + 20), np.hypot(x - depth * shape[1] / 2, y + 20)
+    sector = (np.abs(angle) < 0.6) & (radius > 30) & (radius < 130)
+    return (sector * np.random.default_rng(seed).integers(20, 200, shape)).astype(np.uint8)
+
+
+def test_a_cine_that_changes_has_the_answers_of_its_frames_alone(tmp_path):
+    still = scan(3, 1.6)
+    cine = [
+        *(np.zeros((120, 160), np.uint8), scan(1), scan(2)),  # black before the probe touches
+        *(still, still, still),  # deeper, and frozen
+        *(scan(4, 1.3), scan(5, 1.3, (96, 200)), scan(6)[:, :90], scan(7)),  # another depth, sizes, half a probe
+    ]
+    regions = [None] * 9 + [(10, 20, 110, 150)]
+    recognizer = Recognizer(write_model(tmp_path / "student.onnx", crop=True))
+    frames = [Frame(pixels.astype(np.float32), region=region) for pixels, region in zip(cine, regions, strict=True)]
+    source = [Arrival(number, None, lambda frame=frame: frame) for number, frame in enumerate(frames)]
+    answers = list(Stream(recognizer, source))
+    backwards = [recognizer(pixels, region) for pixels, region in list(zip(cine, regions, strict=True))[::-1]][::-1]
+    assert [list(answer.probabilities.values()) for answer in answers] == [each.tolist() for each in backwards]
+    assert len({answer.probability for answer in answers}) > 5
