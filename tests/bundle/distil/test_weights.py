@@ -43,7 +43,7 @@ def pictures(folder: Path) -> Path:
     return folder / "datalist.json"
 
 
-def planes(folder: Path, suffix: str = ".png", shape: tuple[int, ...] = (40, 70)) -> Path:
+def planes(folder: Path, suffix: str = ".png", shape: tuple[int, ...] = (40, 70), unlabelled: bool = False) -> Path:
     """Images of two classes, the second of which is brighter."""
     folder.mkdir()
     datalist: dict = {"labels": {"0": "femur", "1": "brain"}}
@@ -56,6 +56,7 @@ def planes(folder: Path, suffix: str = ".png", shape: tuple[int, ...] = (40, 70)
                 Image.fromarray(pixels).save(folder / row["image"])
             else:
                 nibabel.save(nibabel.Nifti1Image(pixels, np.eye(4)), folder / row["image"])
+    datalist["unlabelled"] = [{"image": row["image"]} for row in datalist["validation"]] if unlabelled else []
     (folder / "datalist.json").write_text(json.dumps(datalist))
     return folder / "datalist.json"
 
@@ -140,6 +141,7 @@ def test_torchscript_teaches_a_network_of_another_kind_by_its_outputs(files):
     ("options", "definition", "size"),
     [
         ({}, {"_target_": "DenseNet121", "spatial_dims": 2}, [64, 32]),
+        ({"unlabelled": True}, {"_target_": "DenseNet121", "spatial_dims": 2}, [64, 32]),
         ({"suffix": ".nii.gz", "shape": (40, 33, 32)}, {"_target_": "DenseNet121", "spatial_dims": 3}, [32, 32, 32]),
     ],
 )
