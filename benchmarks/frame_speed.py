@@ -21,12 +21,11 @@ from itertools import cycle, pairwise
 from pathlib import Path
 
 import numpy as np
-from read_speed import draw_frame, find_frames
-from runtime_speed import INSTALLED, describe, measure_cines, take_turns, write_cine
+from runtime_speed import INSTALLED, decoded, describe, frame_paths, measure_cines, take_turns, write_cine
 
 from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.deployment.runtime.letterbox import letterbox
-from monai_fetalkd.ultrasound.frames import crop_to_sector, find_sector, read_frame
+from monai_fetalkd.ultrasound.frames import crop_to_sector, find_sector
 
 _CINE = 32  # frames
 
@@ -43,11 +42,7 @@ def main() -> None:
     print(f"{versions}; load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = find_frames(arguments.data)[:64] if arguments.data else [draw_frame(folder)]
-        if not paths:
-            parser.error(f"there is no frame of 959 x 661 in {arguments.data}")
-        # decoded frames of a stream are bytes, one column more and one row less
-        frames = [np.pad(read_frame(path).pixels[:660], ((0, 0), (0, 1))).round().astype(np.uint8) for path in paths]
+        frames = [decoded(path) for path in frame_paths(arguments.data, folder)]
         measure_steps(recognizers, frames, arguments.rounds)
         cines = {"uncompressed": folder / "plain.dcm", "JPEG": folder / "jpeg.dcm"}
         for kind, path in cines.items():

@@ -290,6 +290,20 @@ def write_cine(path: Path, frames: Sequence[np.ndarray], jpeg: bool) -> None:
     file.save_as(path, enforce_file_format=True)
 
 
+def frame_paths(data: Path | None, folder: Path) -> list[Path]:
+    """Frames of 959 x 661: up to 64 of those in a folder, or one that is drawn."""
+    if data is None:
+        return [draw_frame(folder)]
+    if not (paths := find_frames(data)[:64]):
+        raise SystemExit(f"There is no frame of 959 x 661 in '{data}'.")
+    return paths
+
+
+def decoded(path: Path) -> np.ndarray:
+    """A frame as a stream decodes it: bytes, one column more and one row less."""
+    return np.pad(read_frame(path).pixels[:660], ((0, 0), (0, 1))).round().astype(np.uint8)
+
+
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -306,11 +320,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = find_frames(arguments.data)[:64] if arguments.data else [draw_frame(folder)]
-        if not paths:
-            parser.error(f"there is no frame of 959 x 661 in {arguments.data}")
-        # decoded frames of a stream are bytes, one column more and one row less
-        frames = [np.pad(read_frame(path).pixels[:660], ((0, 0), (0, 1))).round().astype(np.uint8) for path in paths]
+        paths = frame_paths(arguments.data, folder)
+        frames = [decoded(path) for path in paths]
         calibration = [Preprocessing((SIDE, SIDE), crop=True)(frame) for frame in frames[:8]]
         networks = {TEACHER: teacher_resnet(50).eval(), STUDENT: student_resnet(16).eval()}
         files = {key: export(network, key[:7], calibration, folder) for key, network in networks.items()}

@@ -21,7 +21,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from monai_fetalkd.commands.values import path
+from monai_fetalkd.commands.values import add_model, path
 from monai_fetalkd.utils.requirements import require
 
 __all__ = ["add_arguments", "run"]
@@ -31,13 +31,7 @@ _SECONDS_TO_SEND = 60  # a response, to a client that reads it
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument(
-        "model",
-        type=path,
-        nargs="?",
-        metavar="MODEL",
-        help="the exported network (ONNX; the student of the package)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--port", type=int, default=8000, metavar="N", help="port of 127.0.0.1, 0 for any that is free (8000)"
     )

@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from monai_fetalkd.deployment.stream import BestFrames, HeadOverlay, HeadStream, Overlay, Stream
 
-from monai_fetalkd.commands.values import path
+from monai_fetalkd.commands.values import add_model, path
 
 __all__ = ["add_arguments", "run"]
 
@@ -57,13 +57,7 @@ _SIGPIPE = 13  # Windows has the exit status, but not the signal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument(
-        "model",
-        type=path,
-        nargs="?",
-        metavar="MODEL",
-        help="the exported network (ONNX; the student of the package)",
-    )
+    add_model(parser)
     parser.add_argument("source", type=path, metavar="SOURCE", help="where the frames come from, see above")
     parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second, whatever the source says")
     parser.add_argument(

@@ -1,11 +1,11 @@
-"""What the arguments of commands take."""
+"""What the arguments of commands take, and those that commands share."""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-__all__ = ["count", "path", "share", "whole"]
+__all__ = ["add_model", "count", "path", "share", "whole"]
 
 
 def path(text: str) -> str:
@@ -40,3 +40,9 @@ def share(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"it must be a number from 0 to 1, not {text}")
     return number
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL, which commands that run an exported network take first."""
+    told = "the exported network (ONNX; the student of the package)"
+    parser.add_argument("model", type=path, nargs="?", metavar="MODEL", help=told)

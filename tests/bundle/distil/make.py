@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-__all__ = ["TRAIN", "UNET", "bundle"]
+from monai_fetalkd.__main__ import main
+
+__all__ = ["TRAIN", "UNET", "bundle", "init"]
 
 UNET = {
     "_target_": "UNet",
@@ -214,3 +216,8 @@ def _changed(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
     result = parser.get()
     result.pop("_meta_", None)
     return result
+
+
+def init(folder: Path, teacher: Path, *more: str) -> int:
+    """Run ``init --teacher`` with a bundle, and give its exit status."""
+    return main(["init", str(folder), "--teacher", str(teacher), *more])
