@@ -23,6 +23,7 @@ from monai_fetalkd.ultrasound.frames.isolated import Decoder
 from .limits import Limits, Refusal, Slots
 from .metrics import Metrics
 from .middleware import Guard
+from .reading import Upload
 from .responses import Failure, Health, Measurement, Prediction, describe
 from .services import Service, service_of
 from .upload import named, receive
@@ -129,21 +130,21 @@ def create_app(model: Recognizer | Segmenter, limits: Limits | None = None, toke
     ) -> Prediction | Measurement:
         """Answer a frame, or each frame of a cine; nothing is stored."""
         with slots.taken():
-            upload = await receive(request, limits)
+            body = await receive(request, limits)
             start = time.perf_counter()
             loop = asyncio.get_running_loop()
-            prediction = await loop.run_in_executor(workers, work, upload, start, pictures)
+            prediction = await loop.run_in_executor(workers, work, body, start, pictures)
         for frame in prediction.frames:
             metrics.frames.labels(service.outcome(frame)).inc()
         metrics.frames.labels("undecodable").inc(len(prediction.undecodable))
         metrics.seconds.observe(time.perf_counter() - start)
         return prediction
 
-    def work(upload: IO[bytes], start: float, pictures: bool) -> Prediction | Measurement:
+    def work(body: IO[bytes], start: float, pictures: bool) -> Prediction | Measurement:
         decoder = decoders.get()
         try:
-            with upload, named(upload) as path:
-                return service.answer(path, limits, start, pictures, decoder.open)
+            with body, named(body) as path:
+                return service.answer(Upload(path, limits, start, decoder.open), pictures)
         finally:
             decoders.put(decoder)
 

@@ -1,42 +1,27 @@
-"""From an uploaded file to the head in each of its frames."""
+"""From an upload to the head in each of its frames."""
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from monai_fetalkd.deployment.runtime import Segmenter
 from monai_fetalkd.deployment.stream import HeadStream
-from monai_fetalkd.ultrasound.frames.reader import open_frames
 
-from .limits import Limits
 from .pictures import make_head_picture
-from .reading import Opened, check_answered, opened_upload, upload_arrivals
+from .reading import Upload, undecodable
 from .responses import Circumference, HeadFrame, Measurement, describe
 
-__all__ = ["measure_file"]
+__all__ = ["measure_upload"]
 
 
-def measure_file(
-    segmenter: Segmenter,
-    path: str,
-    limits: Limits,
-    start: float,
-    with_pictures: bool = False,
-    opened: Opened = lambda path, _: open_frames(path),
-    clock: Callable[[], float] = time.perf_counter,
-) -> Measurement:
+def measure_upload(segmenter: Segmenter, upload: Upload, with_pictures: bool = False) -> Measurement:
     """Measure the head in all frames of a picture or a cine, as the command stream does.
 
     Args:
         segmenter: the network, of two classes: background and head.
-        path: the file; no refusal tells it.
-        limits: how many frames it may hold, and how long they may take.
-        start: what the clock said at the last byte of the upload.
+        upload: the picture or cine.
         with_pictures: whether to send pictures along.
-        opened: opens a file, as for :func:`~monai_fetalkd.deployment.serve.recognition.recognize_file`.
-        clock: the time in seconds.
 
     Returns:
         The answer.
@@ -46,23 +31,21 @@ def measure_file(
             be read, 504 when it takes too long.
         ValueError: when the network has other than two classes.
     """
-    deadline = start + limits.seconds
     answers, pictures = [], []
-    with opened_upload(path, limits, deadline, opened) as file:
-        for answer in HeadStream(segmenter, upload_arrivals(file, deadline, clock)):
+    with upload.opened() as file:
+        for answer in HeadStream(segmenter, upload.arrivals(file)):
             answers.append(HeadFrame.model_validate(answer.to_dict()))
             if with_pictures:
                 pictures.append(make_head_picture(answer))
-        check_answered(file, len(answers))
-        undecodable = sorted(set(range(file.count)) - {answer.frame for answer in answers})
+        missing = undecodable(file, [answer.frame for answer in answers])
     return Measurement(
         classes=list(segmenter.class_names),
         frames=answers,
-        undecodable=undecodable,
+        undecodable=missing,
         circumference=_over_frames(answers),
         model=describe(segmenter),
         pictures=pictures,
-        ms=round(1000 * (clock() - start), 3),
+        ms=upload.ms(),
     )
 
 

@@ -1,46 +1,28 @@
-"""From an uploaded file to the answer for each of its frames."""
+"""From an upload to the answer for each of its frames."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from itertools import groupby
 
 from monai_fetalkd.deployment.runtime import Recognizer
 from monai_fetalkd.deployment.stream import BestFrames, Stream, is_plane
 from monai_fetalkd.ultrasound.frames.frame import FrameSource
-from monai_fetalkd.ultrasound.frames.reader import open_frames
 
-from .limits import Limits
 from .pictures import make_picture
-from .reading import Opened, check_answered, opened_upload, upload_arrivals
+from .reading import Upload, undecodable
 from .responses import Best, FrameAnswer, Picture, Prediction, Segment, describe
 
-__all__ = ["recognize_file"]
+__all__ = ["recognize_upload"]
 
 
-def recognize_file(
-    recognizer: Recognizer,
-    path: str,
-    limits: Limits,
-    start: float,
-    with_pictures: bool = False,
-    opened: Opened = lambda path, _: open_frames(path),
-    clock: Callable[[], float] = time.perf_counter,
-) -> Prediction:
+def recognize_upload(recognizer: Recognizer, upload: Upload, with_pictures: bool = False) -> Prediction:
     """Recognise all frames of a picture or a cine, as the command stream does: smoothed, with the model's threshold.
 
     Args:
         recognizer: the network.
-        path: the file; no refusal tells it.
-        limits: how many frames it may hold, and how long they may take.
-        start: what the clock said at the last byte of the upload.
+        upload: the picture or cine.
         with_pictures: whether to send pictures along, see
             :class:`~monai_fetalkd.deployment.serve.responses.Prediction`.
-        opened: opens a file that has to be read by a deadline, see
-            :meth:`monai_fetalkd.ultrasound.frames.isolated.Decoder.open`; in this process and without a deadline unless
-            given.
-        clock: the time in seconds.
 
     Returns:
         The answer.
@@ -49,10 +31,9 @@ def recognize_file(
         Refusal: 413 when there are too many frames, 415 when it is neither a picture nor DICOM, 422 when no frame can
             be read, 504 when it takes too long.
     """
-    deadline = start + limits.seconds
-    with opened_upload(path, limits, deadline, opened) as file:
-        answers, best, pictures = _recognize(recognizer, file, deadline, clock, with_pictures)
-        check_answered(file, len(answers))
+    with upload.opened() as file:
+        answers, best, pictures = _recognize(recognizer, upload, file, with_pictures)
+        missing = undecodable(file, [answer.frame for answer in answers])
         if with_pictures:
             pictures |= _large_pictures(recognizer, file, answers, best)
     found = {one.plane for one in best}
@@ -60,21 +41,21 @@ def recognize_file(
         classes=list(recognizer.class_names),
         threshold=recognizer.threshold,
         frames=answers,
-        undecodable=sorted(set(range(file.count)) - {answer.frame for answer in answers}),
+        undecodable=missing,
         timeline=_timeline(answers),
         best=best,
         missing=[name for name in recognizer.class_names if is_plane(name) and name not in found],
         model=describe(recognizer),
         pictures=list(pictures.values()),
-        ms=round(1000 * (clock() - start), 3),
+        ms=upload.ms(),
     )
 
 
 def _recognize(
-    recognizer: Recognizer, file: FrameSource, deadline: float, clock: Callable[[], float], with_pictures: bool
+    recognizer: Recognizer, upload: Upload, file: FrameSource, with_pictures: bool
 ) -> tuple[list[FrameAnswer], list[Best], dict[int, Picture]]:
     answers, kept, pictures = [], BestFrames(), {}
-    for answer in Stream(recognizer, upload_arrivals(file, deadline, clock), threshold=recognizer.threshold):
+    for answer in Stream(recognizer, upload.arrivals(file), threshold=recognizer.threshold):
         kept.add(answer)
         answers.append(FrameAnswer.model_validate(answer.to_dict()))
         if with_pictures:

@@ -8,8 +8,8 @@ from functools import partial
 
 from monai_fetalkd.deployment.runtime import Recognizer, Segmenter
 
-from .measuring import measure_file
-from .recognition import recognize_file
+from .measuring import measure_upload
+from .recognition import recognize_upload
 from .responses import FrameAnswer, HeadFrame, Measurement, Prediction
 
 __all__ = ["Service", "service_of"]
@@ -20,7 +20,7 @@ class Service:
     """How a server answers.
 
     Args:
-        answer: from path, limits, start, whether pictures are wanted, and what opens the file, to the answer.
+        answer: from an upload, and whether pictures are wanted, to the answer.
         response: what it answers.
         page: name of its part of the page, and of its script.
         title: of the page.
@@ -44,7 +44,7 @@ def service_of(model: Recognizer | Segmenter) -> Service:
     """
     if not isinstance(model, Segmenter):
         return Service(
-            partial(recognize_file, model),
+            partial(recognize_upload, model),
             Prediction,
             "planes",
             "Fetal planes",
@@ -57,7 +57,7 @@ def service_of(model: Recognizer | Segmenter) -> Service:
             f"({', '.join(model.class_names)})."
         )
     return Service(
-        partial(measure_file, model),
+        partial(measure_upload, model),
         Measurement,
         "heads",
         "Fetal head",

@@ -19,7 +19,8 @@ from PIL import Image
 
 from monai_fetalkd.deployment.serve import Limits
 from monai_fetalkd.deployment.serve.limits import RateLimit, Refusal, Slots
-from monai_fetalkd.deployment.serve.recognition import recognize_file
+from monai_fetalkd.deployment.serve.reading import Upload
+from monai_fetalkd.deployment.serve.recognition import recognize_upload
 from monai_fetalkd.deployment.serve.upload import named, receive
 
 from ...ultrasound.frames.make import dataset
@@ -194,8 +195,9 @@ def test_a_cine_that_takes_too_long_is_given_up(tmp_path):
     clock = count(start=100.5)  # a second at each look, which is before each frame
     path = tmp_path / "cine.dcm"
     path.write_bytes(cine(["left"] * 50))
+    upload = Upload(str(path), Limits(seconds=3), start=100, clock=lambda: next(clock))
     with pytest.raises(Refusal, match="3 of 50") as refused:
-        recognize_file(Slow(lambda: None), str(path), Limits(seconds=3), start=100, clock=lambda: next(clock))
+        recognize_upload(Slow(lambda: None), upload)
     assert refused.value.status == 504
 
 
