@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -91,15 +92,13 @@ class OpenVinoSession:
     name = "openvino"
 
     def __init__(self, path: str, threads: int) -> None:
-        import openvino  # takes 0.3 s
-
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # the integers of an INT8 file stay integers
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
+        core = _openvino_core()
         try:
             model = core.read_model(path)
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
@@ -120,6 +119,19 @@ class OpenVinoSession:
         with self._lock:
             results = self._request.infer({"image": inputs})
             return [results[name] for name in names]
+
+
+@cache
+def _openvino_core() -> Any:
+    """The one core of this process, kept to its end.
+
+    The CPU plugin of a core gives the thread that loads it a stack for signal handlers, and takes it away again with
+    the core. When two cores end in the order in which they began, the thread is left with the stack of the first, which
+    is gone, and the next signal that Python handles (Ctrl-C, the end of a worker) ends the process by SIGSEGV.
+    """
+    import openvino  # takes 0.3 s
+
+    return openvino.Core()
 
 
 _SESSIONS: dict[str, type[OnnxRuntimeSession] | type[OpenVinoSession]] = {

@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from monai_fetalkd.deployment.runtime.sessions import fastest
+
+SIGNAL = """
+import os, signal, sys
+from monai_fetalkd.deployment.runtime import Recognizer
+first, second = (Recognizer(sys.argv[1], sys.argv[2]) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
 
 
 class Clock:
@@ -40,3 +53,10 @@ def test_another_runtime_than_the_first_must_be_faster_by_more_than_a_tenth(seco
     clock = Clock()
     sessions = [Timed(clock, *times) for times in seconds]
     assert fastest(sessions, np.zeros((1, 1, 8, 8), np.float32), clock) is sessions[chosen]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it ends a process that is sent a signal")
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_signals_reach_python_after_networks_are_gone_in_the_order_in_which_they_came(model, backend):
+    done = subprocess.run([sys.executable, "-c", SIGNAL, str(model), backend], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
