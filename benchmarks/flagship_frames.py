@@ -1,10 +1,15 @@
-"""The tables that the shipped student is trained and scored on: each frame whole and cropped to its scan sector.
+"""The tables of the flagship: what the shipped student is trained and scored on, and frames without labels besides.
 
     python benchmarks/flagship_frames.py --data DATA --output_dir runs/frames
 
-``DATA`` holds ``planes.csv`` and the frames that it lists. A network that has seen both readings of a frame can be used
-with ``inference.json`` alone and with ``ultrasound.json`` over it. Pictures that are no ultrasound at all (black, grey,
-noise, bars) join the training rows as "Other", so that they are not taken for a plane.
+``DATA`` holds ``planes.csv`` and the frames that it lists. The shipped student sees each of them whole and cropped to
+its scan sector: a network that has seen both readings can be used with ``inference.json`` alone and with
+``ultrasound.json`` over it. Pictures that are no ultrasound at all (black, grey, noise, bars) join the training rows as
+"Other", so that they are not taken for a plane.
+
+``unlabelled.csv`` is ``planes.csv`` and, without labels, the frames of ``brain_planes/planes.csv`` and the training
+frames of ``hc18/heads.csv``, for ``bundle/studies/unlabelled.json``. All of them show brains. Patients of both tables
+of planes keep one name, by which the study leaves those out whom a fold holds out.
 """
 
 from __future__ import annotations
@@ -31,8 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output_dir.absolute()
     output.mkdir(parents=True, exist_ok=True)
-    with (arguments.data / "planes.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row | {"image": str((arguments.data / row["image"]).absolute())} for row in csv.DictReader(file)]
+    rows = _read(arguments.data / "planes.csv")
     crops = [row | {"image": str(_crop(Path(row["image"]), output / "sector"))} for row in rows]
     others = list(_no_ultrasound(output / "no_ultrasound"))
     split = {"train": "train", "val": "val", "test": "test"}
@@ -40,6 +44,22 @@ def main() -> None:
     _write(output / "ship.csv", [*rows, *crops, *others], split | {"test": "train"})
     _write(output / "whole.csv", rows, split)
     _write(output / "sector.csv", crops, split)
+    _write(output / "unlabelled.csv", [*rows, *_unlabelled(arguments.data)], split | {"unlabelled": "unlabelled"})
+
+
+def _read(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return [row | {"image": str((table.parent / row["image"]).absolute())} for row in csv.DictReader(file)]
+
+
+def _unlabelled(data: Path) -> Iterator[dict[str, str]]:
+    for row in _read(data / "brain_planes" / "planes.csv"):  # of FETAL_PLANES_DB, as the Spanish rows of planes.csv
+        group = f"ES-{int(row['patient_id']):05d}"
+        yield {"image": row["image"], "dataset": "brain_planes", "group_id": group, "split": "unlabelled"}
+    for row in _read(data / "hc18" / "heads.csv"):
+        if row["split"] == "train":
+            group = f"HC18-{row['exam_id']}"
+            yield {"image": row["image"], "dataset": "hc18", "group_id": group, "split": "unlabelled"}
 
 
 def _crop(path: Path, folder: Path) -> Path:
