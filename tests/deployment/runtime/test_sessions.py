@@ -58,5 +58,6 @@ def test_another_runtime_than_the_first_must_be_faster_by_more_than_a_tenth(seco
 @pytest.mark.skipif(sys.platform == "win32", reason="it ends a process that is sent a signal")
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_signals_reach_python_after_networks_are_gone_in_the_order_in_which_they_came(model, backend):
+    pytest.importorskip(backend)
     done = subprocess.run([sys.executable, "-c", SIGNAL, str(model), backend], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
