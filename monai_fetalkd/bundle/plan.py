@@ -100,11 +100,12 @@ def tell_plan(
     frames: int,
     batch_size: int,
     inferer: Callable[[Tensor, nn.Module], Tensor],
+    resume: bool = False,
 ) -> None:
-    """Log the networks, the epochs, and about how long the stages will take, before the first of them.
+    """Log the networks, the epochs, and how long the stages will take at least, before the first of them.
 
-    One batch passes forward and backward through each network, in evaluation mode, and leaves no trace in it. The time
-    told is that of such passes: reading, augmentation and the teacher of a distillation come on top.
+    A batch passes forward and backward through each network, in evaluation mode, and leaves no trace in it. The time
+    told is that of such passes: reading, augmentation, validation and the teacher of a distillation come on top.
 
     Args:
         stages: network and number of epochs, by the name of the stage.
@@ -112,6 +113,7 @@ def tell_plan(
         frames: number of training frames.
         batch_size: frames of a batch.
         inferer: how a network is called in training.
+        resume: whether a run goes on that may have finished a part of it.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
@@ -124,22 +126,22 @@ def tell_plan(
         parameters = sum(weight.numel() for weight in network.parameters()) / 1e6
         time_left = duration(seconds[network] * frames * epochs)
         kind = type(network).__name__
-        logger.info("%s: %s of %.2f M parameters, %d epochs, about %s", name, kind, parameters, epochs, time_left)
+        logger.info("%s: %s of %.2f M parameters, %d epochs, at least %s", name, kind, parameters, epochs, time_left)
     total = sum(seconds[network] * frames * epochs for network, epochs in stages.values())
     size = " x ".join(map(str, image_shape[1:]))
-    told = "all stages: about %s for the steps on %d images of %s, besides reading and augmenting them"
-    logger.info(told, duration(total), frames, size)
+    told = "all stages: at least %s for the steps on %d images of %s; reading, augmenting and validation come on top%s"
+    logger.info(told, duration(total), frames, size, ", and what has been done already comes off" if resume else "")
 
 
 def _seconds_of_a_frame(
     network: nn.Module, image_shape: Sequence[int], batch_size: int, inferer: Callable[[Tensor, nn.Module], Any]
 ) -> float:
-    """Of a whole batch where that is quick, else of one frame."""
+    """Of a whole batch where that is quick, else of one frame; each time the second pass, as the first prepares it."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     device = next(network.parameters()).device
     seconds = 0.0
     with eval_mode(network), torch.enable_grad():
-        for count in (1, 1, batch_size):  # the first pass warms up
+        for count in (1, 1, batch_size, batch_size):
             if seconds * count > _LONGEST_TRIAL:
                 break
             images = torch.zeros(count, *image_shape, device=device)

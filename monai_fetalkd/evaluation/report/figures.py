@@ -137,12 +137,13 @@ def confusion_matrix(name: str, class_names: Sequence[str], counts: Sequence[Seq
                     axes.text(column + 0.5, row + 0.42, f"{count}", **style)
                     axes.text(column + 0.5, row + 0.76, f"{share:.0%}", **style, fontsize=6.5)
         axes.set(xlim=(0, size), ylim=(size, 0), xlabel="answer of the network", ylabel="true class", aspect="equal")
-        axes.set_xticks([tick + 0.5 for tick in range(size)], class_names, rotation=40, ha="right")
-        axes.set_yticks([tick + 0.5 for tick in range(size)], class_names)
+        ticks = [tick + 0.5 for tick in range(size)]
+        axes.set_xticks(ticks, class_names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(ticks, class_names)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_minor_locator(mpl.ticker.FixedLocator(range(size + 1)))
         axes.grid(which="minor", linewidth=0.6)
-        axes.tick_params(which="both", length=0, rotation_mode="anchor")
+        axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
         return _svg(figure, f"Confusion matrix of {name}: rows are true classes, columns are answers.")
 

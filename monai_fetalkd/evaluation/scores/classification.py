@@ -15,6 +15,8 @@ from .scorer import headline_scorer, part_scorer, scorer
 
 __all__ = ["class_scores", "confusion_counts", "notes", "part_scores", "scores"]
 
+_NEARLY_ALL = 0.95  # of the answers: a network that gives one class so often has learned next to nothing
+
 
 def scores(predictions: Predictions) -> dict[str, float]:
     """The headline scores of a network, always the same names in the same order.
@@ -96,13 +98,13 @@ def confusion_counts(predictions: Predictions) -> NDArray[np.int64]:
 
 
 def notes(predictions: Predictions) -> list[str]:
-    """What a reader of the scores must know: the classes of which they are not defined, in sentences.
+    """What a reader of the scores must know: a network that has not learned, and classes without scores, in sentences.
 
     Args:
         predictions: the frames to score.
 
     Returns:
-        A sentence or two for each such class; none where all scores are defined.
+        Sentences; none where all scores are defined.
 
     Example:
         >>> predictions = Predictions.from_rows(("brain", "other"), [{"image": "a.png", "label": 0}], [[0.9, 0.1]])
@@ -114,6 +116,12 @@ def notes(predictions: Predictions) -> list[str]:
     cases = np.bincount(predictions.labels, minlength=len(predictions.class_names))
     decisions = np.bincount(predictions.classes, minlength=len(predictions.class_names))
     sentences = []
+    favourite = decisions.argmax()
+    if np.count_nonzero(cases) > 1 and decisions[favourite] >= max(_NEARLY_ALL * cases.sum(), 2 * cases[favourite]):
+        sentences.append(
+            f"{decisions[favourite]} of {cases.sum()} frames are taken for '{predictions.class_names[favourite]}', and "
+            f"{cases[favourite]} are of it: the network does not tell the classes apart yet. Train it for longer."
+        )
     for name, frames, decided in zip(predictions.class_names, cases.tolist(), decisions.tolist(), strict=True):
         if frames == len(predictions):
             sentences.append(
@@ -130,8 +138,13 @@ def notes(predictions: Predictions) -> list[str]:
                 f"{decided} {'frame is' if decided == 1 else 'frames are'} taken for it, so that the macro precision, "
                 "recall and F1 count it with 0; the other means leave it out."
             )
-        if frames and not decided:
-            sentences.append(
-                f"No frame is taken for class '{name}': its precision is not defined, and the means count it with 0."
-            )
+    missed = [
+        f"'{name}'"
+        for name, frames, decided in zip(predictions.class_names, cases, decisions, strict=True)
+        if frames and not decided
+    ]
+    if missed:
+        sentences.append(
+            f"No frame is taken for {', '.join(missed)}: precision is not defined there, and the means count it with 0."
+        )
     return sentences

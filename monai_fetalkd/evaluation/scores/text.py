@@ -70,13 +70,16 @@ def notes(networks: Mapping[str, Any]) -> list[str]:
 
     Example:
         >>> notes({"teacher": {"notes": ["few patients"]}, "student": {"notes": ["few patients", "no interval"]}})
-        ['few patients', 'student: no interval']
+        ['few patients', "'student': no interval"]
     """
     owners: dict[str, list[str]] = {}
     for name, network in networks.items():
         for note in network["notes"]:
             owners.setdefault(note, []).append(name)
-    return [note if len(names) == len(networks) else f"{', '.join(names)}: {note}" for note, names in owners.items()]
+    return [
+        note if len(names) == len(networks) else f"{', '.join(map(repr, names))}: {note}"
+        for note, names in owners.items()
+    ]
 
 
 def interval_text(interval: Mapping[str, Any], sign: str = "") -> str:

@@ -167,7 +167,7 @@ def test_a_note_of_one_network_names_it(run):
     content = json.loads((run.folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     content["networks"]["student"]["notes"] = ["All resamples are alike."]
     (run.folder / "evaluation" / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
-    assert "student: All resamples are alike." in read(run.report()()).text["summary"]
+    assert "'student': All resamples are alike." in read(run.report()()).text["summary"]
 
 
 def test_without_logs_the_report_says_so(run):

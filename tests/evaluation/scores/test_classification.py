@@ -182,7 +182,15 @@ def test_scores_of_one_table_are_not_those_of_the_one_before():
         (
             [0, 1, 2],
             np.eye(3)[[0, 1, 1]],
-            ["No frame is taken for class 'class 2': its precision is not defined, and the means count it with 0."],
+            ["No frame is taken for 'class 2': precision is not defined there, and the means count it with 0."],
+        ),
+        (
+            [0, 1, 2, 2],
+            np.eye(3)[[1, 1, 1, 1]],
+            [
+                "4 of 4 frames are taken for 'class 1', and 1 are of it",
+                "No frame is taken for 'class 0', 'class 2': precision",
+            ],
         ),
         (
             [1, 1, 1],

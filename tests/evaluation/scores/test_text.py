@@ -39,7 +39,7 @@ def test_the_table_tells_whose_note_it_is(content):
     teacher, student = ({**network} for network in content["networks"].values())
     teacher["notes"], student["notes"] = ["Of all."], ["Of all.", "Of one."]
     lines = table({**content, "networks": {"teacher": teacher, "student": student}}).splitlines()
-    assert lines[-2:] == ["Of all.", "student: Of one."]
+    assert lines[-2:] == ["Of all.", "'student': Of one."]
 
 
 def test_the_table_leaves_out_what_was_not_measured(networks):

@@ -47,4 +47,7 @@ def test_all_students_train_for_as_many_steps_stage_1_included(study, config):
 
     lengths = {name: epochs(name) for name in study.students()}
     usual = lengths.get("soft targets alone", next(iter(lengths.values())))
-    assert lengths == {name: usual * (2 if name.endswith("twice as long") else 1) for name in lengths}
+    factors = {"twice as long": 2, "four times as long": 4}
+    assert lengths == {
+        name: usual * next((factor for end, factor in factors.items() if name.endswith(end)), 1) for name in lengths
+    }

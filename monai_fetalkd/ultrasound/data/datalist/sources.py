@@ -332,7 +332,7 @@ def _absent_images(source: Source, path: Path, count: int) -> str:
     first = next(file for file in files if not os.path.isfile(file))
     return (
         f"{count} of the {len(source.rows)} frames of '{path}' have no image, the first is the image '{first}': "
-        "restore them, or leave them out (missing=skip)."
+        "restore them, or leave them out (`--missing skip`, in Python missing='skip')."
     )
 
 

@@ -199,7 +199,7 @@ def test_options_outside_their_range_are_refused(clinic, options, message):
 def test_images_that_do_not_exist_are_left_out_by_choice_and_counted(folder, clinic, caplog):
     for view in ("brain-0-0", "femur-0-0"):
         (folder / f"{view}.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"2 of the 237 frames .*brain-0-0\.png'.*missing=skip"):
+    with pytest.raises(FileNotFoundError, match=r"2 of the 237 frames .*brain-0-0\.png'.*--missing skip"):
         read_source(clinic)
     datalist = read_source(clinic, missing="skip")
     assert sum(map(len, datalist.sections.values())) == 235
