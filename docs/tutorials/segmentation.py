@@ -154,8 +154,8 @@ print(f"{(folder / 'student.pt').stat().st_size / 1000:.0f} kB")
 # ## Compare it
 #
 # The student alone, with as many steps. Whether distillation gains anything on *your* volumes is what this number
-# answers. Here it does not: in a minute the student alone beats its own teacher. In five minutes a seed, with 8 labelled
-# volumes and 40 without labels, it gains: 0.593 on labels alone, 0.655 in two stages
+# answers. Here it does not: in a minute the student alone beats its own teacher. In five minutes a seed, with 8
+# labelled volumes and 40 without labels, it gains: 0.593 on labels alone, 0.655 in two stages
 # ([the starter bundle](../bundle.md#for-a-task-of-your-own)).
 
 # %%

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from monai.utils import optional_import
 from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
@@ -20,8 +19,6 @@ from monai_fetalkd.ultrasound.frames import FrameError, read_frame
 from monai_fetalkd.utils.requirements import require
 
 __all__ = ["Fingerprint", "fingerprint", "read_fingerprints"]
-
-imagehash, _ = optional_import("imagehash")
 
 _SIDE = 32  # pixels of the reduced frame, the size that the perceptual hash works on
 _FINE, _COARSE = 0.7, 3.0  # pixels of the reduced frame: what is finer is speckle, what is coarser sector and gain
@@ -72,6 +69,8 @@ def fingerprint(pixels: np.ndarray) -> Fingerprint:
         Jarrett, K., Kavukcuoglu, K., Ranzato, M., LeCun, Y. What is the best multi-stage architecture for object
         recognition? ICCV 2009, 2146-2153 (local contrast normalisation).
     """
+    import imagehash  # an extra
+
     grey = np.ascontiguousarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
     digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).digest()
     reduced = Image.fromarray(grey).resize((_SIDE, _SIDE), Image.Resampling.BOX)
