@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 
+import monai
 import pytest
 import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 from monai.networks import nets
+from monai.utils import version_geq
 from torch import nn
 
 from monai_fetalkd.engines import AttentionTransferTrainer, DistillationTrainer
@@ -43,6 +45,8 @@ def pair(name, dims):
     network = NETWORKS[name]
     if network.needs:
         pytest.importorskip(network.needs)
+    if name == "Quicknat" and not version_geq(monai.__version__, "1.6.0"):
+        pytest.skip("its forward pass fails within MONAI before 1.6")
     torch.manual_seed(0)
     student, teacher = network.build(1, dims), network.build(2, dims)
     return student, teacher, torch.rand(2, *(network.shape or (1, *SIZES[dims])))
@@ -136,7 +140,10 @@ def test_all_heads_of_deep_supervision_learn(name):
 
 def test_every_network_of_monai_is_known():
     exported = {cls.__name__ for _, cls in inspect.getmembers(nets, inspect.isclass) if issubclass(cls, nn.Module)}
-    assert exported == NETWORKS.keys() | SAME_FORWARD.keys() | LEFT_OUT.keys()
+    known = NETWORKS.keys() | SAME_FORWARD.keys() | LEFT_OUT.keys()
+    assert not exported - known
+    if version_geq(monai.__version__, "1.6.0"):  # a class of ours may be younger than the MONAI that is installed
+        assert not known - exported
 
 
 @pytest.mark.parametrize(("name", "tried"), SAME_FORWARD.items())
