@@ -31,6 +31,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Files in bytes are numbered: some hold a time or a number drawn, and all processes must find the same name."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def names_searched_once() -> Iterator[None]:
     """MONAI searches all of its modules for the names in each config that it reads; here once for the same modules."""
