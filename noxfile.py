@@ -15,7 +15,6 @@ PYTHONS = ("3.11", "3.12", "3.13")
 CORE = ("losses", "targets", "engines", "handlers", "test_inferers.py", "test_layouts.py", "test_networks.py")
 CORE += ("test_outputs.py", "test_taps.py", "test_taps_stop.py", "test_teachers.py")
 TORCH_FREE = ("deployment/runtime", "ultrasound/frames", "evaluation/scores")
-ON_ALL_CORES = ("-n", "auto", "--dist", "loadfile")
 AGAINST_MONAI = ("preprocessing", "environment")  # tests of the runtime that compare it with MONAI and the phantom
 
 nox.options.default_venv_backend = "uv"  # pip does not find the lowest versions within minutes
@@ -43,21 +42,21 @@ def run_tests(session: nox.Session, *arguments: str) -> None:
 def pinned(session: nox.Session) -> None:
     """The default suite with constraints.txt."""
     session.install("-c", "constraints.txt", *requirements("test"))
-    run_tests(session, *ON_ALL_CORES)
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS)
 def newest(session: nox.Session) -> None:
     """The default suite with the newest versions that there are."""
     session.install("--upgrade", *requirements("test"))
-    run_tests(session, *ON_ALL_CORES)
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
     """The default suite with the least versions of setup.cfg, and of what they need the newest that fit."""
     session.install("--resolution", "lowest-direct", *requirements("test"))
-    run_tests(session, *ON_ALL_CORES)
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS)

@@ -32,7 +32,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Files in bytes are numbered: some hold a time or a number drawn, and all processes must find the same name."""
+    """Files in bytes are numbered: some hold a time or a number drawn, and a test must keep its name."""
     return argname if isinstance(val, bytes) else None
 
 
