@@ -88,3 +88,10 @@ print(*sorted(new - sys.stdlib_module_names))
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.split() == ["monai_fetalkd"]
+
+
+@pytest.mark.parametrize("module", ["datalist", "check"])
+def test_lists_of_frames_need_neither_torch_nor_monai(module):
+    code = f"import sys, monai_fetalkd.ultrasound.data.{module}; print(*{{'torch', 'monai'}} & sys.modules.keys())"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == []

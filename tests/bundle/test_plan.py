@@ -76,7 +76,9 @@ def test_networks_epochs_and_times_are_told_and_leave_no_trace(caplog):
     with caplog.at_level(logging.INFO), torch.random.fork_rng():
         state = torch.random.get_rng_state()
         tell_plan({"teacher": (network, 7), "stage 1": (network, 3)}, SHAPE, 10, 2, lambda images, net: net(images))
+        tell_plan({"teacher": (network, 7)}, SHAPE, 10, 2, lambda images, net: net(images), resume=True)
         assert torch.equal(torch.random.get_rng_state(), state)
+    assert ["already" in message for message in caplog.messages] == [False, False, False, False, True]
     told = "\n".join(caplog.messages)
     assert all(part in told for part in ("teacher", "7 epochs", "stage 1", "3 epochs", "M parameters", "10", "32 x 32"))
     assert network.training

@@ -6,15 +6,13 @@ import json
 
 import pytest
 
-utils = pytest.importorskip("monai.utils")
-if not hasattr(utils, "path_to_sqlite_uri"):
-    pytest.skip("before MONAI 1.6 its handlers wrote into a folder of files", allow_module_level=True)
+monai = pytest.importorskip("monai", "1.6", reason="before MONAI 1.6 its handlers wrote into a folder of files")
 tracking = pytest.importorskip("mlflow.tracking", reason="MLflow is an extra: pip install .[tracking]")
 
 
 def metrics(folder):
     """By name the history of each metric in the database of a folder."""
-    client = tracking.MlflowClient(utils.path_to_sqlite_uri(str(folder / "mlruns.db")))
+    client = tracking.MlflowClient(monai.utils.path_to_sqlite_uri(str(folder / "mlruns.db")))
     (experiment,) = client.search_experiments(filter_string="name = 'monai_experiment'")
     runs = client.search_runs([experiment.experiment_id])
     assert runs

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 
 import pytest
 import torch
@@ -169,10 +168,8 @@ def test_each_loss_part_is_in_the_output_and_their_weighted_sum_is_the_loss():
     )
 
 
-@pytest.mark.skipif(
-    "accumulation_steps" not in inspect.signature(SupervisedTrainer).parameters, reason="came with MONAI 1.6"
-)
 def test_two_accumulated_batches_give_the_step_of_one_of_twice_the_size():
+    pytest.importorskip("monai", "1.6", reason="accumulation came with MONAI 1.6")
     whole = batches((16,))
     halves = [{name: value[rows] for name, value in whole[0].items()} for rows in (slice(8), slice(8, 16))]
     trainers = [
